@@ -1,0 +1,1 @@
+"""The resource kinds as typed data: fields, defaults, validation, printer columns and the scheme."""

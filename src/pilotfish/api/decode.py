@@ -1,0 +1,134 @@
+"""From a document to a typed object, with errors that name the field.
+
+Types are checked by msgspec; this module turns its words into Kubernetes' and finds every unknown field at once, where
+msgspec would stop at the first.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from pilotfish.api.errors import FieldError, Invalid
+from pilotfish.api.meta import Document, Object, Struct, metadata_of
+from pilotfish.api.scheme import Kind
+
+T = TypeVar("T", bound=Object)
+
+_MSGSPEC = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`")
+
+
+def decode(kind: Kind[T], document: Mapping[str, Any]) -> T:
+    """The typed object of a document. Raises Invalid, naming the field, when a value has the wrong type."""
+    try:
+        return msgspec.convert(document, kind.type)
+    except msgspec.ValidationError as error:
+        found = _MSGSPEC.match(str(error))
+        assert found is not None
+        path = (found["path"] or "").lstrip(".").replace("[...]", "[*]")
+        fault = FieldError(path=path, message=_explain(found["what"]), reason="FieldValueTypeInvalid")
+        name = str(metadata_of(document).get("name", ""))
+        raise Invalid.of(kind.kind, kind.group, name, [fault]) from None
+
+
+def decode_bytes(kind: Kind[T], body: bytes) -> T:
+    """The typed object of serialised JSON that has been accepted before; raises msgspec.ValidationError otherwise."""
+    obj: T = _decoder(kind.type).decode(body)
+    return obj
+
+
+@functools.cache
+def _decoder(cls: type[Object]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(cls)
+
+
+def encode(obj: Object) -> Document:
+    """The document of a typed object. Fields that its type does not know are not in it: patch what others wrote."""
+    document: Document = msgspec.to_builtins(obj)
+    return document
+
+
+def _explain(what: str) -> str:
+    if found := _EXPECTED.search(what):
+        words = {
+            "str": "a string",
+            "int": "a whole number",
+            "bool": "true or false",
+            "object": "an object",
+            "array": "a list",
+        }
+        wanted, got = (
+            words.get(w, w.replace("|", "or").replace("null", "nothing")) for w in (found["wanted"], found["got"])
+        )
+        return f"Invalid value: expected {wanted}, got {got}"
+    if found := re.search(r"missing required field `([^`]*)`", what):
+        return f"Required value: {found[1]} is missing"
+    return f"Invalid value: {what}"
+
+
+def unknown_fields(cls: type[Struct], document: Mapping[str, Any], path: str = "") -> Iterator[FieldError]:
+    """Every field of the document that the type does not have, with its path and the nearest known name."""
+    known = _fields(cls)
+    for name, value in document.items():
+        where = f"{path}.{name}" if path else name
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f', did you mean "{near[0]}"?' if near else ""
+            yield FieldError(path=where, message=f"unknown field{hint}", reason="FieldValueNotSupported")
+            continue
+        shape, nested = known[name]
+        if nested is None:
+            continue
+        if shape == "one" and isinstance(value, Mapping):
+            yield from unknown_fields(nested, value, where)
+        elif shape == "list" and isinstance(value, list):
+            for position, item in enumerate(value):
+                if isinstance(item, Mapping):
+                    yield from unknown_fields(nested, item, f"{where}[{position}]")
+        elif shape == "map" and isinstance(value, Mapping):
+            for key, item in value.items():
+                if isinstance(item, Mapping):
+                    yield from unknown_fields(nested, item, f"{where}[{key}]")
+
+
+@functools.cache
+def _fields(cls: type[Struct]) -> dict[str, tuple[str, type[Struct] | None]]:
+    """Wire name → (how the nested struct is held: one, list or map; the nested struct or None)."""
+    hints = typing.get_type_hints(cls)
+    return {f.encode_name: _nested(hints[f.name]) for f in msgspec.structs.fields(cls)}
+
+
+def _nested(hint: Any) -> tuple[str, type[Struct] | None]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return next((n for n in map(_nested, arguments) if n[1] is not None), ("one", None))
+    if origin in (tuple, list) and arguments:
+        return "list", _nested(arguments[0])[1]
+    if origin is dict:
+        return "map", _nested(arguments[1])[1]
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        return "one", hint
+    return "one", None
+
+
+def present_paths(document: Any, paths: frozenset[str]) -> list[str]:
+    """Which of the given paths (lists as "ports[]") the document has a value at, in the order of the paths."""
+
+    def has(value: Any, steps: list[str]) -> bool:
+        if not steps:
+            return value is not None
+        step, rest = steps[0], steps[1:]
+        if step.endswith("[]"):
+            items = value.get(step[:-2]) if isinstance(value, Mapping) else None
+            return isinstance(items, list) and any(has(item, rest) for item in items)
+        return isinstance(value, Mapping) and step in value and has(value[step], rest)
+
+    return [path for path in sorted(paths) if has(document, path.split("."))]

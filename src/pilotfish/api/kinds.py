@@ -1,0 +1,79 @@
+"""Every kind that we know, and the scheme of them all."""
+
+from __future__ import annotations
+
+from pilotfish.api import apps, columns, core, discovery, install, networking
+from pilotfish.api.scheme import Kind, Scheme
+
+STATUS = frozenset({"status"})
+STATUS_AND_SCALE = frozenset({"status", "scale"})
+V1 = ("v1",)
+ISTIO_VERSIONS = ("v1", "v1beta1", "v1alpha3")
+ISTIO_CATEGORIES = ("istio-io", "networking-istio-io")
+
+NAMESPACE = Kind(
+    "", V1, "Namespace", "namespaces", core.Namespace,
+    short_names=("ns",), namespaced=False, subresources=frozenset({"status", "finalize"}), columns=columns.NAMESPACE,
+)  # fmt: skip
+NODE = Kind(
+    "", V1, "Node", "nodes", core.Node,
+    short_names=("no",), namespaced=False, subresources=STATUS, columns=columns.NODE,
+)  # fmt: skip
+POD = Kind(
+    "", V1, "Pod", "pods", core.Pod,
+    short_names=("po",), categories=("all",), subresources=STATUS, columns=columns.POD,
+)  # fmt: skip
+SERVICE = Kind(
+    "", V1, "Service", "services", core.Service,
+    short_names=("svc",), categories=("all",), subresources=STATUS, columns=columns.SERVICE,
+)  # fmt: skip
+ENDPOINTS = Kind(
+    "", V1, "Endpoints", "endpoints", core.Endpoints,
+    singular="endpoints", short_names=("ep",), columns=columns.ENDPOINTS,
+)  # fmt: skip
+EVENT = Kind("", V1, "Event", "events", core.Event, short_names=("ev",), columns=columns.EVENT)
+CONFIG_MAP = Kind("", V1, "ConfigMap", "configmaps", core.ConfigMap, short_names=("cm",), columns=columns.CONFIG_MAP)
+SECRET = Kind("", V1, "Secret", "secrets", core.Secret, columns=columns.SECRET)
+SERVICE_ACCOUNT = Kind(
+    "", V1, "ServiceAccount", "serviceaccounts", core.ServiceAccount,
+    short_names=("sa",), columns=columns.SERVICE_ACCOUNT,
+)  # fmt: skip
+DEPLOYMENT = Kind(
+    "apps", V1, "Deployment", "deployments", apps.Deployment,
+    short_names=("deploy",), categories=("all",), subresources=STATUS_AND_SCALE, columns=columns.DEPLOYMENT,
+)  # fmt: skip
+REPLICA_SET = Kind(
+    "apps", V1, "ReplicaSet", "replicasets", apps.ReplicaSet,
+    short_names=("rs",), categories=("all",), subresources=STATUS_AND_SCALE, columns=columns.REPLICA_SET,
+)  # fmt: skip
+ENDPOINT_SLICE = Kind(
+    "discovery.k8s.io", V1, "EndpointSlice", "endpointslices", discovery.EndpointSlice,
+    columns=columns.ENDPOINT_SLICE,
+)  # fmt: skip
+SERVICE_ENTRY = Kind(
+    "networking.istio.io", ISTIO_VERSIONS, "ServiceEntry", "serviceentries", networking.ServiceEntry,
+    short_names=("se",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True, columns=columns.SERVICE_ENTRY,
+)  # fmt: skip
+ISTIO_OPERATOR = Kind(
+    "install.istio.io", ("v1alpha1",), "IstioOperator", "istiooperators", install.IstioOperator,
+    short_names=("iop", "io"), subresources=STATUS, strict=True, columns=columns.ISTIO_OPERATOR,
+)  # fmt: skip
+
+SCHEME = Scheme(
+    (
+        NAMESPACE,
+        NODE,
+        POD,
+        SERVICE,
+        ENDPOINTS,
+        EVENT,
+        CONFIG_MAP,
+        SECRET,
+        SERVICE_ACCOUNT,
+        DEPLOYMENT,
+        REPLICA_SET,
+        ENDPOINT_SLICE,
+        SERVICE_ENTRY,
+        ISTIO_OPERATOR,
+    )
+)

@@ -1,0 +1,1 @@
+"""The commands: each calls one thing in one room."""

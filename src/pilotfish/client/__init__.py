@@ -1,0 +1,1 @@
+"""List/watch and writes against any Kubernetes API, and the informer cache."""

@@ -1,0 +1,1 @@
+"""Reconcilers that turn resources into other resources."""

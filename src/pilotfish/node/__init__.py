@@ -1,0 +1,1 @@
+"""Everything that touches the host: namespaces, capture, DNS, Envoy, container processes, logs."""

@@ -1,0 +1,1 @@
+"""From the model to Envoy: pure builders to protobuf, and the ADS server."""
