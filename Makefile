@@ -1,0 +1,41 @@
+# make demo     the walkthrough, from nothing to nothing (KEEP=1 leaves the mesh up)
+# make test     linters, types and every test
+# make bench    the measurements, as tables
+# make lock     renew the pinned requirements after a change of dependencies (needs pip-tools)
+SHELL := /bin/bash
+PY := .venv/bin/python
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
+WORKERS ?= 2
+
+.PHONY: setup setup-dev demo test lint unit e2e bench lock clean
+
+setup:
+	@scripts/setup.sh run
+
+setup-dev:
+	@scripts/setup.sh dev
+
+demo: setup
+	@$(SUDO) $(PY) examples/hello-mesh/walkthrough.py $(if $(KEEP),--keep)
+
+test: setup-dev lint unit
+
+lint:
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+unit:
+	$(SUDO) $(PY) -m pytest -n $(WORKERS) --dist worksteal -q tests
+
+bench: setup-dev
+	$(SUDO) $(PY) -m benchmarks
+
+lock:
+	pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--strip-extras --no-header --no-annotate --allow-unsafe -o requirements/run.txt pyproject.toml requirements/build.in
+	pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--strip-extras --no-header --no-annotate --allow-unsafe -o requirements/dev.txt requirements/dev.in
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

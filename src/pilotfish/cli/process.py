@@ -1,0 +1,126 @@
+"""The mesh's own long-lived processes: one of each role a home, found again by a lock that dies with its holder.
+
+A role's process holds an exclusive `flock` on `$HOME/run/<role>.pid` for its life and writes its pid there. The kernel
+drops the lock however the process ends, so a stale pid is never mistaken for a live process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pilotfish.home import Home
+
+SUPERVISOR, SERVE, NODE = "up", "serve", "node"
+
+
+class AlreadyRunning(Exception):
+    """Another process holds the role in this home."""
+
+    def __init__(self, role: str, pid: int) -> None:
+        super().__init__(f"`pilotfish {role}` already runs in this home, as process {pid}")
+        self.pid = pid
+
+
+@contextlib.contextmanager
+def hold(home: Home, role: str) -> Iterator[None]:
+    """Hold a role for as long as the context lasts. Raises AlreadyRunning."""
+    home.run.mkdir(parents=True, exist_ok=True)
+    fd = os.open(_pid_file(home, role), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(role, int(os.pread(fd, 32, 0) or 0)) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def running(home: Home, role: str) -> int | None:
+    """The pid of the process that holds a role, or None."""
+    try:
+        fd = os.open(_pid_file(home, role), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.pread(fd, 32, 0) or 0) or None
+    finally:
+        os.close(fd)
+    return None
+
+
+def spawn(home: Home, role: str) -> subprocess.Popen[bytes]:
+    """Start a role's process in a session of its own, its output appended to `$HOME/logs/<role>.log`."""
+    home.logs.mkdir(parents=True, exist_ok=True)
+    with log_file(home, role).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pilotfish", "--home", str(home.path), role],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def stop(pid: int, grace: float = 10.0) -> None:
+    """End a process: SIGTERM, and SIGKILL when it has not gone after `grace` seconds. Waits until it is gone."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, sign)
+            if select.select([fd], [], [], seconds)[0]:
+                return
+    finally:
+        os.close(fd)
+
+
+def log_file(home: Home, role: str) -> Path:
+    return home.logs / f"{role}.log"
+
+
+def log_tail(home: Home, role: str, lines: int = 15) -> str:
+    """The last lines of a role's log, for error messages."""
+    try:
+        return "\n".join(log_file(home, role).read_text(errors="replace").splitlines()[-lines:])
+    except FileNotFoundError:
+        return ""
+
+
+def resident_kib(pid: int) -> int:
+    """Resident memory of a process in KiB; 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
+
+
+def wait_for_role(home: Home, role: str, timeout: float) -> int | None:
+    """The pid once a role is held, or None when nobody holds it within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while (pid := running(home, role)) is None:
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.01)
+    return pid
+
+
+def _pid_file(home: Home, role: str) -> Path:
+    return home.run / f"{role}.pid"
