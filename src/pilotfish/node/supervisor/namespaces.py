@@ -1,0 +1,73 @@
+"""The kernel's side of a sandbox: namespaces and mounts, through libc (Python 3.11 has neither unshare nor mount)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+
+NEWNS, NEWUTS, NEWIPC, NEWPID, NEWNET = 0x00020000, 0x04000000, 0x08000000, 0x20000000, 0x40000000
+RDONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND, REC, PRIVATE, SLAVE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18, 1 << 19
+
+RUN = "/run"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def enter_network(path: str) -> None:
+    """Move this process into the network namespace bound at `path`. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _checked(_libc.setns(descriptor, NEWNET), f"enter network namespace {path}")
+    finally:
+        os.close(descriptor)
+
+
+def unshare_pod() -> None:
+    """New mount, UTS and IPC namespaces for this process, and a new PID namespace for its next child."""
+    _checked(_libc.unshare(NEWNS | NEWUTS | NEWIPC | NEWPID), "unshare the pod's namespaces")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """mount(2). Raises OSError that names both ends."""
+    arguments = [text.encode() or None for text in (source, target, kind)]
+    result = _libc.mount(*arguments, ctypes.c_ulong(flags), options.encode() or None)
+    _checked(result, f"mount {source or kind} on {target}")
+
+
+def bind(source: str, target: str, read_only: bool = False) -> None:
+    """Show `source` at `target`, which is created first when it is missing and lies below /run (the pod's own)."""
+    if target.startswith(f"{RUN}/") and not os.path.lexists(target):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.isdir(source):
+            os.mkdir(target)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    mount(source, target, flags=BIND | REC)
+    if read_only:
+        mount("", target, flags=BIND | REMOUNT | RDONLY)
+
+
+def furnish(hostname: str, binds: list[tuple[str, str, bool]]) -> None:
+    """Make this mount and UTS namespace the pod's: its /proc, its /run, its host name and its own files.
+
+    /run is empty and the pod's own, as in any container: the host's holds sockets (nscd, systemd-resolved) through
+    which libc would resolve names past the pod's /etc/resolv.conf. Raises OSError.
+    """
+    mount("", "/", flags=REC | PRIVATE)
+    mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC)
+    # The sources may lie below /run: hold them open before it is covered.
+    held = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target, ro) for source, target, ro in binds]
+    mount("tmpfs", RUN, "tmpfs", NOSUID | NODEV, "mode=755,size=16m")
+    os.mkdir(f"{RUN}/lock", 0o1777)
+    for descriptor, target, read_only in held:
+        # /etc/resolv.conf is often a link into /run; what it points to is then made there.
+        bind(f"/proc/self/fd/{descriptor}", os.path.realpath(target), read_only)
+        os.close(descriptor)
+    socket.sethostname(hostname)
