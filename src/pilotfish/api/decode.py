@@ -31,12 +31,17 @@ def decode(kind: Kind[T], document: Mapping[str, Any]) -> T:
     try:
         return msgspec.convert(document, kind.type)
     except msgspec.ValidationError as error:
-        found = _MSGSPEC.match(str(error))
-        assert found is not None
-        path = (found["path"] or "").lstrip(".").replace("[...]", "[*]")
-        fault = FieldError(path=path, message=_explain(found["what"]), reason="FieldValueTypeInvalid")
         name = str(metadata_of(document).get("name", ""))
-        raise Invalid.of(kind.kind, kind.group, name, [fault]) from None
+        raise Invalid.of(kind.kind, kind.group, name, [field_error(error)]) from None
+
+
+def field_error(error: msgspec.ValidationError, path: str = "") -> FieldError:
+    """What msgspec refused, in Kubernetes' words; `path` is where the refused value stands in its document."""
+    found = _MSGSPEC.match(str(error))
+    assert found is not None
+    where = (found["path"] or "").lstrip(".").replace("[...]", "[*]")
+    whole = f"{path}.{where}" if path and where else path or where
+    return FieldError(path=whole, message=_explain(found["what"]), reason="FieldValueTypeInvalid")
 
 
 def decode_bytes(kind: Kind[T], body: bytes) -> T:
@@ -76,7 +81,7 @@ def _explain(what: str) -> str:
 
 def unknown_fields(cls: type[Struct], document: Mapping[str, Any], path: str = "") -> Iterator[FieldError]:
     """Every field of the document that the type does not have, with its path and the nearest known name."""
-    known = _fields(cls)
+    known = fields_of(cls)
     for name, value in document.items():
         where = f"{path}.{name}" if path else name
         if name not in known:
@@ -100,8 +105,8 @@ def unknown_fields(cls: type[Struct], document: Mapping[str, Any], path: str = "
 
 
 @functools.cache
-def _fields(cls: type[Struct]) -> dict[str, tuple[str, type[Struct] | None]]:
-    """Wire name → (how the nested struct is held: one, list or map; the nested struct or None)."""
+def fields_of(cls: type[Struct]) -> dict[str, tuple[str, type[Struct] | None]]:
+    """A struct's fields by wire name: how a nested struct is held ("one", "list" or "map"), and which (or None)."""
     hints = typing.get_type_hints(cls)
     return {f.encode_name: _nested(hints[f.name]) for f in msgspec.structs.fields(cls)}
 
