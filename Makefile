@@ -26,7 +26,7 @@ lint:
 	$(PY) -m mypy
 
 unit:
-	$(SUDO) $(PY) -m pytest -n $(WORKERS) --dist worksteal -q tests
+	$(SUDO) $(PY) -m pytest -n $(WORKERS) --dist loadscope -q tests
 
 bench: setup-dev
 	$(SUDO) $(PY) -m benchmarks

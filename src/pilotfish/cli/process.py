@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import select
 import signal
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from pilotfish.home import Home
 
-SUPERVISOR, SERVE, NODE = "up", "serve", "node"
+SUPERVISOR, SERVE, NODE = "supervise", "serve", "node"
 
 
 class AlreadyRunning(Exception):
@@ -89,6 +90,13 @@ def stop(pid: int, grace: float = 10.0) -> None:
                 return
     finally:
         os.close(fd)
+
+
+def configure_logging() -> None:
+    """Log to standard error (which `spawn` sends to the role's log file) with UTC times."""
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def log_file(home: Home, role: str) -> Path:

@@ -64,10 +64,10 @@ async def _gone(pid: int) -> None:
     except ProcessLookupError:
         return
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    loop.add_reader(fd, lambda: ended.done() or ended.set_result(None))
+    ended = asyncio.Event()
+    loop.add_reader(fd, ended.set)
     try:
-        await ended
+        await ended.wait()
     finally:
         loop.remove_reader(fd)
         os.close(fd)

@@ -1,0 +1,98 @@
+"""The command line. Each command calls one thing in one room; rooms are imported when their command runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pilotfish import __version__
+from pilotfish.home import Home
+
+pass_home = click.make_pass_decorator(Home)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="pilotfish")
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The mesh's folder. [default: $PILOTFISH_HOME, or ~/.local/state/pilotfish]",
+)
+@click.pass_context
+def main(context: click.Context, home: Path | None) -> None:
+    """A service mesh that speaks Istio's and Kubernetes' configuration languages and needs no cluster."""
+    context.obj = Home(home.absolute()) if home else Home.default()
+
+
+@main.command()
+@click.option("--detach", "-d", is_flag=True, help="Return when the mesh is ready; it runs on in the background.")
+@click.option("--api-port", type=click.IntRange(1, 65535), help="Port of the API. [default: 6443 or the next]")
+@click.option("--xds-port", type=click.IntRange(1, 65535), help="Port of xDS. [default: 15012 or the next]")
+@click.option("--pod-cidr", help="The pods' network. [default: one that collides with nothing here]")
+@click.option("--service-cidr", help="The services' network. [default: one that collides with nothing here]")
+@pass_home
+def up(home: Home, detach: bool, **wanted: Any) -> None:
+    """Start a mesh on this machine."""
+    from pilotfish.cli import up as room
+
+    room.up(home, room.Wanted(**wanted), detach=detach)
+
+
+@main.command()
+@click.option("--keep", is_flag=True, help="Keep the stored objects, keys and images for the next `up`.")
+@pass_home
+def down(home: Home, keep: bool) -> None:
+    """Stop the mesh and remove everything that it made."""
+    from pilotfish.cli import down as room
+
+    room.down(home, keep=keep)
+
+
+@main.command()
+@click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text")
+@pass_home
+def status(home: Home, output: str) -> None:
+    """Say what runs."""
+    from pilotfish.cli import status as room
+
+    sys.exit(room.status(home, as_json=output == "json"))
+
+
+@main.command(hidden=True)
+@pass_home
+def supervise(home: Home) -> None:
+    """Keep serve and node running (started by `up`)."""
+    from pilotfish.cli import process
+    from pilotfish.cli import supervise as room
+
+    process.configure_logging()
+    with process.hold(home, process.SUPERVISOR):
+        asyncio.run(room.supervise(home))
+
+
+@main.command(hidden=True)
+@pass_home
+def serve(home: Home) -> None:
+    """The control plane: API server, controllers, mesh, xDS and CA in one process."""
+    from pilotfish.cli import process
+    from pilotfish.cli import serve as room
+
+    process.configure_logging()
+    with process.hold(home, process.SERVE):
+        asyncio.run(room.serve(home))
+
+
+@main.command(hidden=True)
+@pass_home
+def node(home: Home) -> None:
+    """The node agent."""
+    from pilotfish.cli import node as room
+    from pilotfish.cli import process
+
+    process.configure_logging()
+    with process.hold(home, process.NODE):
+        asyncio.run(room.node(home))

@@ -1,0 +1,196 @@
+"""`pilotfish up`: a mesh on this machine, from nothing to ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import click
+
+from pilotfish.api.errors import ApiError
+from pilotfish.api.kinds import NODE as NODE_KIND
+from pilotfish.api.kinds import POD
+from pilotfish.cli import ports
+from pilotfish.cli.down import down
+from pilotfish.cli.process import NODE, SERVE, SUPERVISOR, log_file, log_tail, running, spawn, wait_for_role
+from pilotfish.client.http import HTTPClient
+from pilotfish.client.kubeconfig import read_kubeconfig
+from pilotfish.home import Home, Settings
+
+API_PORT, XDS_PORT = 6443, 15012
+READY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked of `up`; None means: choose."""
+
+    api_port: int | None = None
+    xds_port: int | None = None
+    pod_cidr: str | None = None
+    service_cidr: str | None = None
+
+
+def up(home: Home, wanted: Wanted, *, detach: bool) -> None:
+    """Start the mesh of a home and return when it is ready; without `detach`, stay until interrupted and stop it then.
+
+    Raises click.ClickException with what is missing and the remedy, before anything was touched.
+    """
+    if (pid := running(home, SUPERVISOR)) is not None:
+        if not detach:
+            raise click.ClickException(
+                f"this home's mesh is already up (supervisor: process {pid}). "
+                f"Stop it with `pilotfish down`, or give another home with --home."
+            )
+        click.echo(f"The mesh is already up (supervisor: process {pid}).")
+        _ready(home)
+        return
+    _preflight()
+    first = not home.settings_file.exists()
+    settings = _decide(home, wanted)
+    began = time.monotonic()
+    try:
+        _start(home, settings)
+    except (click.ClickException, KeyboardInterrupt):
+        if first:
+            down(home, keep=False)
+        raise
+    _done(f"ready in {time.monotonic() - began:.1f} s")
+    _ready(home)
+    if not detach:
+        _stay(home)
+
+
+def _preflight() -> None:
+    from pilotfish.node.preflight import problems
+
+    if found := problems():
+        raise click.ClickException("this machine lacks what a mesh needs:\n" + "\n".join(f"  - {p}" for p in found))
+
+
+def _decide(home: Home, wanted: Wanted) -> Settings:
+    """The mesh's settings: those it had, or new ones that collide with nothing on this machine."""
+    from pilotfish.node.preflight import choose_networks
+
+    if home.settings_file.exists():
+        settings = home.settings()
+        asked = {"api_port": wanted.api_port, "xds_port": wanted.xds_port}
+        asked |= {"pod_cidr": wanted.pod_cidr, "service_cidr": wanted.service_cidr}
+        for name, value in asked.items():
+            if value is not None and value != getattr(settings, name):
+                raise click.ClickException(
+                    f"this home's mesh has {name.replace('_', '-')} {getattr(settings, name)}, "
+                    f"which cannot change while it has state: `pilotfish down` removes it."
+                )
+        if running(home, SERVE) is None:
+            _require_free(settings.api_port, "the API")
+            _require_free(settings.xds_port, "xDS")
+        return settings
+    for port, purpose in ((wanted.api_port, "the API"), (wanted.xds_port, "xDS")):
+        if port is not None:
+            _require_free(port, purpose)
+    pod_cidr, service_cidr = choose_networks(home.id)
+    settings = Settings(
+        node_name=socket.gethostname().lower(),
+        api_port=wanted.api_port or _free(API_PORT, "the API"),
+        xds_port=wanted.xds_port or _free(XDS_PORT, "xDS"),
+        pod_cidr=wanted.pod_cidr or pod_cidr,
+        service_cidr=wanted.service_cidr or service_cidr,
+    )
+    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.save_settings(settings)
+    return settings
+
+
+def _require_free(port: int, purpose: str) -> None:
+    if not ports.is_free(port):
+        raise click.ClickException(
+            f"port {port}, wanted for {purpose}, is taken by {ports.holder(port)}. "
+            f"Stop that, or choose another with --api-port/--xds-port."
+        )
+
+
+def _free(start: int, purpose: str) -> int:
+    port = ports.first_free(start)
+    if port != start:
+        click.echo(f"  port {start} is taken by {ports.holder(start)}; {purpose} takes {port}")
+    return port
+
+
+def _start(home: Home, settings: Settings) -> None:
+    from pilotfish.pki.provision import provision
+
+    provision(home, settings)
+    spawn(home, SUPERVISOR)
+    if wait_for_role(home, SUPERVISOR, READY_SECONDS) is None:
+        raise _failure(home, SUPERVISOR, "the supervisor did not start")
+    asyncio.run(_await_ready(home, settings))
+
+
+async def _await_ready(home: Home, settings: Settings) -> None:
+    """Show progress until the API answers, the node is Ready and its gateway runs."""
+    client = HTTPClient(read_kubeconfig(home.kubeconfig))
+    try:
+        await _until(home, SERVE, "the API answers", lambda: _healthy(client))
+        await _until(home, NODE, f"node {settings.node_name} is ready", lambda: _node_ready(client, settings.node_name))
+        await _until(home, NODE, "the node gateway runs", lambda: _gateway_ready(client, settings.node_name))
+    finally:
+        await client.close()
+
+
+async def _until(home: Home, role: str, what: str, holds: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    delay = 0.02
+    while True:
+        with contextlib.suppress(ApiError):
+            if await holds():
+                return _done(what)
+        if time.monotonic() > deadline:
+            raise _failure(home, role, f"not so within {READY_SECONDS:.0f} s: {what}")
+        await asyncio.sleep(delay)
+        delay = min(delay * 1.2, 0.25)
+
+
+async def _healthy(client: HTTPClient) -> bool:
+    await client.request_json("GET", "/readyz?format=json")
+    return True
+
+
+async def _node_ready(client: HTTPClient, name: str) -> bool:
+    node = await client.get(NODE_KIND, name)
+    return any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
+
+
+async def _gateway_ready(client: HTTPClient, node: str) -> bool:
+    return (await client.get(POD, f"node-gateway-{node}", "kube-system")).ready
+
+
+def _failure(home: Home, role: str, what: str) -> click.ClickException:
+    return click.ClickException(f"{what}. The end of {log_file(home, role)}:\n{log_tail(home, role)}")
+
+
+def _done(what: str) -> None:
+    click.echo(f"  ✔ {what}")
+
+
+def _ready(home: Home) -> None:
+    click.echo(f"\n  export KUBECONFIG={home.kubeconfig}\n  kubectl get pods -A\n\nStop with: pilotfish down")
+
+
+def _stay(home: Home) -> None:
+    """Wait for Ctrl-C or SIGTERM and stop the mesh; until then the supervisor is started again if it dies."""
+    click.echo("Ctrl-C stops the mesh.")
+    stops = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    while signal.sigtimedwait(stops, 1.0) is None:
+        if running(home, SUPERVISOR) is None:
+            spawn(home, SUPERVISOR)
+            wait_for_role(home, SUPERVISOR, READY_SECONDS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+    click.echo("\nStopping …")
+    down(home, keep=True)

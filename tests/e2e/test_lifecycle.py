@@ -1,0 +1,99 @@
+"""Starting and stopping meshes: twice, side by side, with ports taken, without privileges, after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+PILOTFISH = (sys.executable, "-m", "pilotfish")
+
+
+def test_a_second_up_says_that_the_mesh_is_up(mesh: Any) -> None:
+    pids = [mesh.pid(role) for role in ("supervise", "serve", "node")]
+    assert "already up" in mesh.pilotfish("up", "--detach")
+    done = mesh.run(*PILOTFISH, "up", check=False)
+    assert done.returncode == 1
+    assert "already up" in done.stdout
+    assert [mesh.pid(role) for role in ("supervise", "serve", "node")] == pids
+
+
+def test_the_kubeconfig_is_for_its_owner_only(mesh: Any) -> None:
+    assert stat.S_IMODE((mesh.home / "kubeconfig").stat().st_mode) == 0o600
+
+
+def test_a_port_that_is_taken_is_named_with_who_holds_it(tools: Any, tmp_path: Any) -> None:
+    tools.require_tools()
+    other = tools.Mesh(tmp_path / "home")
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = other.run(*PILOTFISH, "up", "--detach", "--api-port", str(port), check=False)
+    assert done.returncode == 1
+    assert f"port {port}" in done.stdout
+    assert f"process {os.getpid()}" in done.stdout
+    assert not other.home.exists()
+
+
+def test_two_meshes_run_side_by_side_and_down_removes_only_its_own(mesh: Any, tools: Any, tmp_path: Any) -> None:
+    other = tools.Mesh(tmp_path / "other")
+    try:
+        other.pilotfish("up", "--detach")
+        home_id = _home_id(other)
+        assert "node-gateway" in other.kubectl("get", "pods", "-A")
+        assert other.settings()["apiPort"] != mesh.settings()["apiPort"]
+        other.kubectl("create", "configmap", "only-here")
+        assert "only-here" not in mesh.kubectl("get", "configmaps")
+    finally:
+        other.pilotfish("down")
+    assert tools.leftovers(other.home, home_id) == []
+    assert "Ready" in mesh.kubectl("get", "nodes")
+
+
+def _home_id(mesh: Any) -> str:
+    return str(json.loads(mesh.pilotfish("status", "-o", "json"))["id"])
+
+
+def test_everything_is_killed_and_up_and_down_still_work(tools: Any, tmp_path: Any) -> None:
+    tools.require_tools()
+    crashed = tools.Mesh(tmp_path / "crashed")
+    try:
+        tools.start_mesh(crashed.home)
+        home_id = _home_id(crashed)
+        crashed.kubectl("create", "configmap", "kept")
+        crashed.kubectl("apply", "-f", "meshb.yaml")
+        crashed.kubectl("rollout", "status", "deployment/meshb", "--timeout=60s")
+        for role in ("supervise", "serve", "node"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(crashed.pid(role), signal.SIGKILL)
+        crashed.pilotfish("up", "--detach")
+        assert "kept" in crashed.kubectl("get", "configmaps")
+        assert "2/2" in crashed.kubectl("get", "pods")
+        assert crashed.pod("meshb")["status"]["containerStatuses"][0]["restartCount"] == 0
+    finally:
+        crashed.pilotfish("down")
+    assert tools.leftovers(crashed.home, home_id) == []
+
+
+def test_down_with_keep_keeps_the_objects(tools: Any, tmp_path: Any) -> None:
+    tools.require_tools()
+    kept = tools.Mesh(tmp_path / "kept")
+    try:
+        kept.pilotfish("up", "--detach")
+        kept.kubectl("create", "configmap", "kept")
+        kept.pilotfish("down", "--keep")
+        kept.pilotfish("up", "--detach")
+        assert "kept" in kept.kubectl("get", "configmaps")
+    finally:
+        kept.pilotfish("down")
+    assert not kept.home.exists()
