@@ -1,0 +1,49 @@
+"""The one place that runs `nft`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from pilotfish.node import netns as namespaces
+
+_TIMEOUT = 30.0  # seconds; a script takes milliseconds, but another program may hold the kernel's lock
+
+
+class NftError(Exception):
+    """nft refused a script. The text is nft's own, which quotes the lines that it is about."""
+
+
+def run_nft(script: str, netns: Path | None = None) -> str:
+    """Applies a script in one transaction, in the namespace at a path or the caller's own; returns what nft printed.
+
+    Raises NftError when nft is missing, refuses the script, or does not answer in time. Blocks.
+    """
+    return _run(script) if netns is None else namespaces.run_in(netns, lambda: _run(script))
+
+
+def tables(prefix: str) -> list[str]:
+    """The names of the `inet` tables of the caller's namespace that begin so."""
+    listed = (line.split() for line in run_nft("list tables inet").splitlines())
+    return [words[2] for words in listed if words[2].startswith(prefix)]
+
+
+def replace_table(name: str, body: str) -> str:
+    """A script that replaces an `inet` table, which may or may not exist, in one transaction."""
+    return f"table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n{body}}}\n"
+
+
+def _run(script: str) -> str:
+    program = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin")
+    if program is None:
+        raise NftError("the program nft is not installed; install it, for example with: apt-get install nftables")
+    try:
+        done = subprocess.run(
+            [program, "-f", "/dev/stdin"], input=script, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise NftError(f"nft did not finish within {_TIMEOUT:.0f} seconds") from None
+    if done.returncode != 0:
+        raise NftError(f"nft refused the rules:\n{done.stderr.strip()}")
+    return done.stdout
