@@ -7,7 +7,7 @@ import os
 import socket
 
 NEWNS, NEWUTS, NEWIPC, NEWPID, NEWNET = 0x00020000, 0x04000000, 0x08000000, 0x20000000, 0x40000000
-RDONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND, REC, PRIVATE, SLAVE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18, 1 << 19
+RDONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND, REC, SLAVE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 19
 
 RUN = "/run"
 
@@ -60,7 +60,8 @@ def furnish(hostname: str, binds: list[tuple[str, str, bool]]) -> None:
     /run is empty and the pod's own, as in any container: the host's holds sockets (nscd, systemd-resolved) through
     which libc would resolve names past the pod's /etc/resolv.conf. Raises OSError.
     """
-    mount("", "/", flags=REC | PRIVATE)
+    # Slave and not private: what the host unmounts later (another pod's network namespace) must go away here too.
+    mount("", "/", flags=REC | SLAVE)
     mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC)
     # The sources may lie below /run: hold them open before it is covered.
     held = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target, ro) for source, target, ro in binds]

@@ -14,7 +14,7 @@ class StartError(Exception):
 def start(spec: dict[str, Any], streams: tuple[int, int, int], terminal: bool) -> int:
     """Start `spec["argv"]` as a session of its own and return its pid. Raises StartError.
 
-    `spec` has argv, env (a mapping), cwd, and optionally uid, gid and groups. The three descriptors become standard
+    `spec` has argv, env (a mapping), and optionally cwd, uid, gid and groups. The three descriptors become standard
     input, output and error; with `terminal` the first is a terminal and becomes the controlling one.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -54,13 +54,16 @@ def _child(spec: dict[str, Any], streams: tuple[int, int, int], terminal: bool, 
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         _become(spec)
-        what = f"chdir to {spec['cwd']!r}"
-        os.chdir(spec["cwd"])
+        directory = spec.get("cwd", "/")
+        what = f"chdir to {directory!r}"
+        os.chdir(directory)
         what = f"exec: {program!r}"
         os.execvpe(program, spec["argv"], spec["env"])
     except OSError as error:
         missing = isinstance(error, FileNotFoundError) and what.startswith("exec") and "/" not in program
         os.write(failure, f"{what}: {'executable file not found in $PATH' if missing else error.strerror}".encode())
+    except (LookupError, TypeError, ValueError) as error:
+        os.write(failure, f"the request to start {program!r} is malformed: {error!r}".encode())
     finally:
         os._exit(127)
 
