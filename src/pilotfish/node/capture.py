@@ -132,11 +132,10 @@ def _included_destinations(spec: CaptureSpec) -> list[str]:
 def _destinations(networks: Iterable[Network]) -> list[str]:
     """A match for the networks of each family that there are any of; each ends in a blank."""
     found = list(networks)
-    of_family = {
-        "ip": list(collapse_addresses(n for n in found if isinstance(n, IPv4Network))),  # nft refuses overlaps
-        "ip6": list(collapse_addresses(n for n in found if isinstance(n, IPv6Network))),
-    }
-    return [f"{family} daddr {_set(members)} " for family, members in of_family.items() if members]
+    # Collapsed, because nft refuses sets whose members overlap.
+    v4 = list(collapse_addresses(network for network in found if isinstance(network, IPv4Network)))
+    v6 = list(collapse_addresses(network for network in found if isinstance(network, IPv6Network)))
+    return [*([f"ip daddr {_set(v4)} "] if v4 else []), *([f"ip6 daddr {_set(v6)} "] if v6 else [])]
 
 
 def _ports(ports: Iterable[int]) -> str:

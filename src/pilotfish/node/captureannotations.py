@@ -45,7 +45,8 @@ def capture_spec(
     mode = read(_MODE, _mode, "REDIRECT")
     status_port = read(_STATUS_PORT, _port, 15020)
     virtual = next((name for name in _VIRTUAL_INTERFACES if name in annotations), _VIRTUAL_INTERFACES[0])
-    excluded_inbound = read(f"{_TRAFFIC}excludeInboundPorts", _ports, ())
+    no_ports: tuple[int, ...] = ()
+    excluded_inbound = read(f"{_TRAFFIC}excludeInboundPorts", _ports, no_ports)
     spec = CaptureSpec(
         dns=dns,
         include_outbound_ranges=read(f"{_TRAFFIC}includeOutboundIPRanges", _or_all(_networks), None),

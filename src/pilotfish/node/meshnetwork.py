@@ -35,7 +35,7 @@ class MeshNetwork:
         return link_prefix(self.home_id)
 
     def pod_link(self, address: IPv4Address) -> str:
-        """The host end of the pod's link, numbered by the pod's place in the pod network (hex); at most 15 characters."""
+        """The host end of the pod's link, numbered by the place in the pod network (hex); at most 15 characters."""
         return f"{link_prefix(self.home_id)}{int(address) - int(self.pod_cidr.network_address):x}"
 
     def pod_netns(self, uid: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pilotfish.node import netns as namespaces
 
 _TIMEOUT = 30.0  # seconds; a script takes milliseconds, but another program may hold the kernel's lock
+_ERROR_LINES = 12
 
 
 class NftError(Exception):
@@ -34,8 +35,13 @@ def replace_table(name: str, body: str) -> str:
     return f"table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n{body}}}\n"
 
 
+def nft_program() -> str | None:
+    """Where nft is, or None. Ordinary users' PATH leaves out the folders that it is in."""
+    return shutil.which("nft", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")
+
+
 def _run(script: str) -> str:
-    program = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin")
+    program = nft_program()
     if program is None:
         raise NftError("the program nft is not installed; install it, for example with: apt-get install nftables")
     try:
@@ -45,5 +51,6 @@ def _run(script: str) -> str:
     except subprocess.TimeoutExpired:
         raise NftError(f"nft did not finish within {_TIMEOUT:.0f} seconds") from None
     if done.returncode != 0:
-        raise NftError(f"nft refused the rules:\n{done.stderr.strip()}")
+        first = done.stderr.strip().splitlines()[:_ERROR_LINES]  # one mistake often makes many errors
+        raise NftError("\n".join(["nft refused the rules:", *first]))
     return done.stdout

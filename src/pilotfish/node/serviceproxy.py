@@ -1,0 +1,213 @@
+"""Cluster IPs: what kube-proxy does, as one nft table of the host.
+
+It serves pods without a sidecar, what a sidecar passes through unrouted, and the host itself. A connection to a cluster
+IP's port is translated once to an endpoint, chosen at random or, with sessionAffinity ClientIP, by the client's
+address. What is not translated (no ready endpoint, undeclared port) is refused by the host's table. Node ports and
+load balancers are the node gateway's.
+
+The rules are data first: `translations` says what goes where, `render` and `render_changes` write it down.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from pilotfish.api.core import Service, ServicePort
+from pilotfish.api.discovery import SERVICE_NAME_LABEL, Endpoint, EndpointPort, EndpointSlice
+from pilotfish.node.meshnetwork import MeshNetwork, services_table
+from pilotfish.node.nft import NftError, replace_table, run_nft
+
+_PROTOCOLS = {"TCP": "tcp", "UDP": "udp"}
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """One port of a cluster IP. `service` is "namespace/name"; the protocol is "tcp" or "udp"."""
+
+    service: str
+    address: IPv4Address
+    protocol: str
+    port: int
+
+    @property
+    def chain(self) -> str:
+        return f"service-{self.service}/{self.protocol}/{self.port}"
+
+    @property
+    def key(self) -> str:
+        return f"{self.address} . {self.protocol} . {self.port}"
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Where a frontend's connections go: (address, port) in order, at least one."""
+
+    endpoints: tuple[tuple[IPv4Address, int], ...]
+    client_affinity: bool = False
+
+
+Translations = Mapping[Frontend, Backends]
+
+
+def translations(services: Iterable[Service], slices: Iterable[EndpointSlice]) -> dict[Frontend, Backends]:
+    """Where each cluster IP's ports go; ports without a usable endpoint are left out, and so are headless Services."""
+    slices_of: dict[tuple[str, str], list[EndpointSlice]] = defaultdict(list)
+    for endpoint_slice in slices:
+        if endpoint_slice.address_type == "IPv4":
+            service_name = endpoint_slice.metadata.labels.get(SERVICE_NAME_LABEL, "")
+            slices_of[endpoint_slice.namespace, service_name].append(endpoint_slice)
+    found: dict[Frontend, Backends] = {}
+    for service in sorted(services, key=lambda each: each.key):
+        for address in _cluster_addresses(service):
+            for port in service.spec.ports:
+                protocol = _PROTOCOLS.get(port.protocol)
+                endpoints = _endpoints(port, slices_of[service.key])
+                if protocol and endpoints:
+                    frontend = Frontend(f"{service.namespace}/{service.name}", address, protocol, port.port)
+                    found[frontend] = Backends(endpoints, service.spec.session_affinity == "ClientIP")
+    return found
+
+
+def render(mesh: MeshNetwork, wanted: Translations) -> str:
+    """The script that replaces the mesh's service table, whatever it holds, in one transaction."""
+    elements = ", ".join(_element(frontend) for frontend in wanted)
+    hairpins = ", ".join(sorted(_hairpins(wanted)))
+    chains = "".join(f"    chain {f.chain} {{\n        {_rule(f, b)}\n    }}\n\n" for f, b in wanted.items())
+    body = f"""\
+{chains}\
+    map services {{
+        type ipv4_addr . inet_proto . inet_service : verdict
+        {f"elements = {{ {elements} }}" if elements else ""}
+    }}
+
+    # A pod that reaches itself must see another's address, or it drops the packets as forged.
+    set hairpins {{
+        type ipv4_addr . ipv4_addr
+        {f"elements = {{ {hairpins} }}" if hairpins else ""}
+    }}
+
+    chain prerouting {{
+        type nat hook prerouting priority dstnat; policy accept;
+        ip daddr . meta l4proto . th dport vmap @services
+    }}
+
+    chain output {{
+        type nat hook output priority -100; policy accept;
+        ip daddr . meta l4proto . th dport vmap @services
+    }}
+
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr . ip daddr @hairpins snat ip to {mesh.gateway}
+    }}
+"""
+    return replace_table(services_table(mesh.home_id), body)
+
+
+def render_changes(mesh: MeshNetwork, present: Translations, wanted: Translations) -> str:
+    """The script that turns one state of the service table into another; "" where they are equal."""
+    return "".join(f"{line}\n" for line in _changes(f"inet {services_table(mesh.home_id)}", present, wanted))
+
+
+class ServiceProxy:
+    """Keeps a mesh's service table as the API says; it remembers what it last put there, to apply only what changed."""
+
+    def __init__(self, mesh: MeshNetwork) -> None:
+        self._mesh = mesh
+        self._present: Translations | None = None
+
+    def sync(self, services: Iterable[Service], slices: Iterable[EndpointSlice], *, replace: bool = False) -> None:
+        """Puts these Services and EndpointSlices in force; blocks for some ten milliseconds where there is a change.
+
+        The first call replaces the whole table, and so does `replace`, which repairs what others did to it. Raises
+        NftError.
+        """
+        wanted = translations(services, slices)
+        if self._present is None or replace:
+            self._replace(wanted)
+        elif script := render_changes(self._mesh, self._present, wanted):
+            try:
+                run_nft(script)
+            except NftError:  # somebody else changed the table, as `nft flush ruleset` does
+                self._replace(wanted)
+        self._present = wanted
+
+    def _replace(self, wanted: Translations) -> None:
+        self._present = None  # unknown, should this fail
+        run_nft(render(self._mesh, wanted))
+
+
+def _cluster_addresses(service: Service) -> list[IPv4Address]:
+    if service.spec.type == "ExternalName" or service.headless:
+        return []
+    texts = service.spec.cluster_ips or (service.spec.cluster_ip,)
+    return [IPv4Address(text) for text in texts if text and ":" not in text]
+
+
+def _endpoints(port: ServicePort, slices: Iterable[EndpointSlice]) -> tuple[tuple[IPv4Address, int], ...]:
+    """The endpoints that a port's connections may go to, in order.
+
+    They are the ready ones, or else those that end but still serve (Kubernetes: ProxyTerminatingEndpoints).
+    """
+    candidates = [
+        (endpoint, target)
+        for endpoint_slice in slices
+        if (target := _target(port, endpoint_slice.ports)) is not None
+        for endpoint in endpoint_slice.endpoints
+    ]
+    usable = [each for each in candidates if _ready(each[0])] or [each for each in candidates if _still_serves(each[0])]
+    return tuple(sorted({(IPv4Address(address), target) for e, target in usable for address in e.addresses[:1]}))
+
+
+def _target(port: ServicePort, ports: Iterable[EndpointPort]) -> int | None:
+    return next((each.port for each in ports if (each.name, each.protocol) == (port.name, port.protocol)), None)
+
+
+def _ready(endpoint: Endpoint) -> bool:
+    return endpoint.conditions.ready is not False
+
+
+def _still_serves(endpoint: Endpoint) -> bool:
+    return endpoint.conditions.terminating is True and endpoint.conditions.serving is not False
+
+
+def _changes(table: str, present: Translations, wanted: Translations) -> Iterator[str]:
+    gone = [frontend for frontend in present if frontend not in wanted]
+    new = [frontend for frontend in wanted if frontend not in present]
+    # Elements go before the chains that they lead to, and come after them.
+    if gone:
+        yield f"delete element {table} services {{ {', '.join(frontend.key for frontend in gone)} }}"
+    for frontend in gone:
+        yield f"delete chain {table} {frontend.chain}"
+    for frontend, backends in wanted.items():
+        if backends != present.get(frontend):
+            yield f"{'flush' if frontend in present else 'add'} chain {table} {frontend.chain}"
+            yield f"add rule {table} {frontend.chain} {_rule(frontend, backends)}"
+    if new:
+        yield f"add element {table} services {{ {', '.join(map(_element, new))} }}"
+    before, after = _hairpins(present), _hairpins(wanted)
+    if before - after:
+        yield f"delete element {table} hairpins {{ {', '.join(sorted(before - after))} }}"
+    if after - before:
+        yield f"add element {table} hairpins {{ {', '.join(sorted(after - before))} }}"
+
+
+def _rule(frontend: Frontend, backends: Backends) -> str:
+    endpoints = backends.endpoints
+    match = f"meta l4proto {frontend.protocol} dnat ip to"
+    if len(endpoints) == 1:
+        return f"{match} {endpoints[0][0]}:{endpoints[0][1]}"
+    choice = "jhash ip saddr" if backends.client_affinity else "numgen random"
+    places = ", ".join(f"{place} : {address} . {port}" for place, (address, port) in enumerate(endpoints))
+    return f"{match} {choice} mod {len(endpoints)} map {{ {places} }}"
+
+
+def _element(frontend: Frontend) -> str:
+    return f"{frontend.key} : goto {frontend.chain}"
+
+
+def _hairpins(state: Translations) -> set[str]:
+    return {f"{address} . {address}" for backends in state.values() for address, _ in backends.endpoints}
