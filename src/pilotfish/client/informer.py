@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Generic, Never, TypeVar
@@ -18,6 +18,9 @@ from pilotfish.client.client import Client, WatchEvent
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Object)
+
+HEALTHY_SECONDS = 5.0
+"""How long a watch has to last for its end to be nothing unusual."""
 
 ObjectKey = tuple[str, str]
 """(namespace, name)."""
@@ -90,7 +93,9 @@ class Informer(Generic[T]):
         """Follow the server until cancelled. Errors of the server are logged and tried again, with back-off."""
         version = ""
         delays = backoff()
+        clock = asyncio.get_running_loop().time
         while True:
+            begun = clock()
             try:
                 if not version:
                     version = await self._list()
@@ -114,6 +119,8 @@ class Informer(Generic[T]):
             except ApiError as error:
                 log.warning("%s: listing again: %s", self.kind.plural, error)
                 version = ""
+            if clock() - begun > HEALTHY_SECONDS:
+                delays = backoff()
             # Also after a watch that the server ended, lest a server that ends each at once be flooded.
             await asyncio.sleep(next(delays))
 

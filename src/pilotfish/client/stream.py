@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from enum import IntEnum
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -80,9 +80,7 @@ async def open_stream(config: Kubeconfig, path: str, params: Sequence[tuple[str,
     Raises what the server's Status says when it refuses, ServiceUnavailable when it cannot be reached.
     """
     url = f"ws{config.server.removeprefix('http')}{path}?{urlencode(params)}"
-    secure = {"ssl": ssl_context(config)} if url.startswith("wss:") else {}
-    if secure and config.tls_server_name:
-        secure["server_hostname"] = config.tls_server_name
+    secure = url.startswith("wss:")
     try:
         connection = await connect(
             url,
@@ -92,10 +90,11 @@ async def open_stream(config: Kubeconfig, path: str, params: Sequence[tuple[str,
             compression=None,
             max_size=None,
             proxy=None,
-            **secure,
+            ssl=ssl_context(config) if secure else None,
+            server_hostname=(config.tls_server_name or urlsplit(url).hostname) if secure else None,
         )
     except InvalidStatus as error:
-        raise read_error(error.response.body or b"", error.response.status_code) from error
+        raise read_error(bytes(error.response.body or b""), error.response.status_code) from error
     except (InvalidHandshake, OSError, TimeoutError) as error:
         raise ServiceUnavailable(f"cannot open a stream to {config.server}: {error or type(error).__name__}") from error
     async with connection:
