@@ -1,0 +1,158 @@
+"""From a query's bytes to an answer's: what the mesh knows is said at once, the rest is asked upstream."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pilotfish.node.dns import wire
+from pilotfish.node.dns.counters import Counters
+from pilotfish.node.dns.hot import HotAnswers
+from pilotfish.node.dns.table import EVERYONE, GATEWAY, Addresses, NameRecord, Table
+from pilotfish.node.dns.upstream import Upstream
+from pilotfish.node.dns.wire import Query, Rcode
+
+log = logging.getLogger(__name__)
+
+MAX_TCP_SIZE = 65535
+_ID_SIZE = 2
+_ROTATIONS = 8
+"""How many orders of a name's addresses are prepared."""
+
+
+@dataclass(slots=True)
+class View:
+    """What one kind of client sees: the pods of a namespace, or those without a sidecar."""
+
+    scopes: tuple[str, ...]
+    search: frozenset[bytes]
+    hot: HotAnswers
+
+
+class Responder:
+    """Answers queries for all clients of the node."""
+
+    def __init__(self, table: Table, upstream: Upstream, cluster_domain: str, counters: Counters) -> None:
+        self._table = table
+        self._upstream = upstream
+        self._cluster_domain = cluster_domain
+        self._domain = wire.encode_name(cluster_domain).lower()
+        self._counters = counters
+        self._views: dict[str, View] = {}
+
+    def view(self, namespace: str) -> View:
+        """The view of a namespace's pods, the same for all of them."""
+        if namespace not in self._views:
+            scopes = (namespace, EVERYONE)
+            self._views[namespace] = View(scopes, self._search(namespace), HotAnswers())
+        return self._views[namespace]
+
+    def gateway_view(self) -> View:
+        """The view of clients without a sidecar: the Kubernetes registry's names, as a cluster's own DNS has them."""
+        if GATEWAY not in self._views:
+            self._views[GATEWAY] = View((GATEWAY,), frozenset(), HotAnswers())
+        return self._views[GATEWAY]
+
+    def _search(self, namespace: str) -> frozenset[bytes]:
+        """The search domains in the resolv.conf of a namespace's pods (kubelet's ClusterFirst policy)."""
+        domain = self._cluster_domain
+        ours = (f"{namespace}.svc.{domain}", f"svc.{domain}", domain)
+        return frozenset(wire.encode_name(d).lower() for d in (*ours, *self._upstream.search))
+
+    def update(self, changed: Iterable[NameRecord], removed: Iterable[str]) -> None:
+        """Apply a change of the name table; answers given from here on are the new ones."""
+        touched = self._table.update(changed, removed)
+        for view in self._views.values():
+            view.hot.forget(touched)
+
+    def search_changed(self) -> None:
+        """The host's search domains, which pods have too, are other ones now."""
+        for namespace, view in self._views.items():
+            if namespace != GATEWAY:
+                view.search = self._search(namespace)
+            view.hot.clear()
+
+    def respond(self, view: View, packet: bytes, *, tcp: bool) -> bytes | Query | None:
+        """The answer without its id; or the query itself when `resolve` must be awaited; None says nothing at all.
+
+        Raises nothing, whatever the packet: one that nobody thought of must not end the service of all pods.
+        """
+        try:
+            return self._respond(view, packet, tcp=tcp)
+        except Exception:
+            self._counters.internal_errors += 1
+            log.exception("a query could not be answered: %s", packet.hex())
+            return None
+
+    def _respond(self, view: View, packet: bytes, *, tcp: bool) -> bytes | Query | None:
+        query = wire.read_query(packet)
+        if query is None:
+            self._counters.dropped += 1
+            return None
+        if isinstance(query, wire.Refusal):
+            self._counters.refused += 1
+            return query.body
+        if query.qclass not in (wire.Class.IN, wire.Class.ANY):
+            return self._ask_upstream(query, tcp=tcp)
+        found = self._table.lookup(view.scopes, view.search, query.name)
+        if found.addresses is None:
+            return self._unknown(view, query, found.consulted, tcp=tcp)
+        self._counters.built += 1
+        bodies = _owned(query, found.addresses, found.alias_length)
+        if tcp:
+            return random.choice(bodies)
+        if any(len(body) + _ID_SIZE > query.udp_limit for body in bodies):
+            self._counters.truncated += 1
+            bodies = [wire.truncated(query)]
+        if query.plain:
+            view.hot.add(packet[_ID_SIZE:], bodies, found.consulted)
+        return bodies[0]
+
+    def _unknown(self, view: View, query: Query, consulted: Sequence[bytes], *, tcp: bool) -> bytes | Query:
+        """A name that nobody in the mesh owns, as far as the table knows: every such lookup comes through here."""
+        if not self._in_mesh_domain(query.name):
+            return self._ask_upstream(query, tcp=tcp)
+        self._counters.unknown_in_mesh_domain += 1
+        body = wire.answer(query, Rcode.NXDOMAIN)
+        if query.plain and not tcp:
+            view.hot.add(query.packet[_ID_SIZE:], [body], consulted)
+        return body
+
+    def _in_mesh_domain(self, name: bytes) -> bool:
+        at = len(name) - len(self._domain)
+        return name.endswith(self._domain) and (at == 0 or at in wire.label_offsets(name))
+
+    def _ask_upstream(self, query: Query, *, tcp: bool) -> bytes | Query:
+        """What is known without asking: an answer that is still fresh, or that there is nobody to ask."""
+        known = self._upstream.known(query)
+        if known is None or (isinstance(known, bytes) and len(known) + _ID_SIZE > _limit(query, tcp=tcp)):
+            return query
+        return self._outcome(query, known, tcp=tcp)
+
+    async def resolve(self, query: Query, *, tcp: bool) -> bytes:
+        """The upstream's answer to a query without its id, or our error where there was none."""
+        return self._outcome(query, await self._upstream.ask(query, tcp=tcp), tcp=tcp)
+
+    def _outcome(self, query: Query, outcome: bytes | Rcode, *, tcp: bool) -> bytes:
+        if isinstance(outcome, Rcode):
+            return wire.answer(query, outcome, authoritative=False)
+        if len(outcome) + _ID_SIZE > _limit(query, tcp=tcp):
+            self._counters.truncated += 1
+            return wire.truncated(query)
+        return outcome
+
+
+def _limit(query: Query, *, tcp: bool) -> int:
+    return MAX_TCP_SIZE if tcp else query.udp_limit
+
+
+def _owned(query: Query, addresses: Addresses, alias_length: int) -> list[bytes]:
+    """The answers for a name of ours, to be given in turn: the order of addresses rotates, as Istio shuffles it."""
+    chosen = addresses.of_type(query.qtype)
+    rotations = [chosen[n:] + chosen[:n] for n in range(min(len(chosen), _ROTATIONS))] or [()]
+    if alias_length and chosen:
+        target = query.question[:alias_length] + b"\0"
+        return [wire.answer(query, records=wire.alias_records(query, target, r)) for r in rotations]
+    return [wire.answer(query, records=wire.address_records(r)) for r in rotations]
