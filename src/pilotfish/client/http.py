@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -49,7 +49,8 @@ class HTTPClient:
     """`pilotfish.client.client.Client` against the server of a kubeconfig, and raw requests to it.
 
     Connections are pooled; each open watch or stream holds one. Proxies named in the environment are not used: the
-    server is most often on loopback, where they only do harm.
+    server is most often on loopback, where they only do harm. Close a watch or stream that is left before its end
+    (`contextlib.aclosing`), or its connection stays open until it is collected.
     """
 
     def __init__(self, config: Kubeconfig, *, user_agent: str = "pilotfish") -> None:
@@ -89,7 +90,7 @@ class HTTPClient:
         resource_version: str,
         labels: str = "",
         fields: str = "",
-    ) -> AsyncIterator[WatchEvent[T]]:
+    ) -> AsyncGenerator[WatchEvent[T], None]:
         seconds = random.randint(*WATCH_SECONDS)
         params = {
             "watch": "true",
@@ -184,7 +185,7 @@ class HTTPClient:
         answer = await self.request(method, path, params=params, body=content, content_type=content_type, accept=accept)
         return msgspec.json.decode(answer)
 
-    async def stream_lines(self, path: str, params: Params | None = None) -> AsyncIterator[bytes]:
+    async def stream_lines(self, path: str, params: Params | None = None) -> AsyncGenerator[bytes, None]:
         """The lines of an answer as they come (logs with follow=true), for as long as the server sends.
 
         Raises what the server's Status says, or ServiceUnavailable when the connection breaks.
