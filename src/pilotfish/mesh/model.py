@@ -1,0 +1,251 @@
+"""The model of the mesh: API objects go in, hosts and workloads come out, and word of which of them changed.
+
+`Model.apply` costs what the changed objects touch and nothing for the rest: an EndpointSlice touches its service's
+host, a pod the hosts that hold or select it, a Service or ServiceEntry the hosts that it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pilotfish.api import core, discovery, networking
+from pilotfish.api.meta import Object
+from pilotfish.mesh import translate
+from pilotfish.mesh.hosts import assemble, choose
+from pilotfish.mesh.index import LabelIndex, MultiMap, SelectorIndex
+from pilotfish.mesh.records import Host, HostKey, Labels, ObjectKey, Target, Workload, WorkloadKey
+from pilotfish.mesh.translate import Declaration, Slice
+
+Change = tuple[Object | None, Object | None]
+"""An object before and after: (None, new) when it was created, (old, None) when it was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What a batch of changes did: each host and workload that is not what it was, before and after."""
+
+    hosts: Mapping[HostKey, tuple[Host | None, Host | None]] = field(default_factory=dict)
+    workloads: Mapping[WorkloadKey, tuple[Workload | None, Workload | None]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.hosts or self.workloads)
+
+
+class Model:
+    """All hosts and workloads of the mesh, as the objects that were applied so far define them."""
+
+    def __init__(self, cluster_domain: str = "cluster.local", export_to: tuple[str, ...] = ("*",)) -> None:
+        """`export_to` is who sees services that do not say it (Istio: defaultServiceExportTo)."""
+        self.cluster_domain = cluster_domain
+        self._export_to = export_to
+        self._hosts: dict[HostKey, Host] = {}
+        self._namespaces_of: MultiMap[str, str] = MultiMap()  # host name in lower case → namespaces that define it
+        self._declared_by: dict[ObjectKey, tuple[Declaration, ...]] = {}
+        self._declarations: dict[HostKey, dict[ObjectKey, Declaration]] = {}
+        self._listing: MultiMap[str, HostKey] = MultiMap()  # address → hosts whose ServiceEntry lists or selects it
+        self._selecting: SelectorIndex[HostKey] = SelectorIndex()  # Kubernetes services by their selector
+        self._workload_selecting: SelectorIndex[tuple[ObjectKey, HostKey]] = SelectorIndex()
+        self._slices: dict[ObjectKey, Slice] = {}
+        self._slices_of: MultiMap[HostKey, ObjectKey] = MultiMap()
+        self._slices_with: MultiMap[WorkloadKey, ObjectKey] = MultiMap()
+        self._workloads: dict[WorkloadKey, Workload] = {}
+        self._labelled: LabelIndex[WorkloadKey] = LabelIndex()
+
+    def empty(self) -> Model:
+        """A model of nothing under the same rules."""
+        return Model(self.cluster_domain, self._export_to)
+
+    # Reading
+
+    def host(self, key: HostKey) -> Host | None:
+        return self._hosts.get(key)
+
+    def hosts(self) -> Iterator[Host]:
+        """Every host of every namespace."""
+        return iter(self._hosts.values())
+
+    def host_names(self) -> Iterator[str]:
+        """Every host name, in lower case."""
+        return iter(self._namespaces_of)
+
+    def definitions(self, hostname: str) -> list[Host]:
+        """Each namespace's definition of a host name (in lower case)."""
+        return [self._hosts[HostKey(namespace, hostname)] for namespace in self._namespaces_of[hostname]]
+
+    def seen_from(self, namespace: str, hostname: str) -> Host | None:
+        """The host that proxies of a namespace mean by a name (in lower case): their own, else the oldest they see."""
+        return choose(self.definitions(hostname), namespace)
+
+    def workload(self, key: WorkloadKey) -> Workload | None:
+        return self._workloads.get(key)
+
+    def targets(self, namespace: str, labels: Labels, address: str, workload: Workload | None) -> tuple[Target, ...]:
+        """The ports on which a workload is reached, of the services that select it and the entries that list its
+        address.
+
+        Where two services mean the same port, the oldest says how it speaks (as Istio does).
+        """
+        found: list[Target] = []
+        ports = dict(workload.ports) if workload else {}
+        for key in self._selecting.matching(namespace, labels):
+            service = self._hosts[key].service
+            for port in service.ports:
+                number = port.target if isinstance(port.target, int) else ports.get(port.target)
+                if number is not None:
+                    found.append(Target(number, port, service))
+        for key in self._listing[address]:
+            host = self._hosts[key]
+            numbered = {port.number: port for port in host.service.ports}
+            for number, endpoints in host.endpoints:
+                at = {e.port for e in endpoints if e.address == address}
+                found.extend(Target(target, numbered[number], host.service) for target in at)
+        found.sort(key=lambda target: (target.number, target.service.age, target.port.number))
+        return tuple({target.number: target for target in reversed(found)}.values())[::-1]
+
+    # Changing
+
+    def apply(self, changes: Iterable[Change]) -> Touched:
+        """Take in changed objects; kinds that define nothing of the model are ignored."""
+        dirty: set[HostKey] = set()
+        workloads: dict[WorkloadKey, Workload | None] = {}
+        for old, new in changes:
+            match new if new is not None else old:
+                case core.Service() as obj:
+                    declared = translate.service(obj, self.cluster_domain) if new is not None else ()
+                    dirty |= self._declare(ObjectKey("Service", obj.namespace, obj.name), declared)
+                case networking.ServiceEntry() as obj:
+                    declared = translate.service_entry(obj) if new is not None else ()
+                    dirty |= self._declare(ObjectKey("ServiceEntry", obj.namespace, obj.name), declared)
+                case discovery.EndpointSlice() as obj:
+                    record = translate.endpoint_slice(obj) if new is not None else None
+                    dirty |= self._slice(ObjectKey("EndpointSlice", obj.namespace, obj.name), record)
+                case core.Pod() as obj:
+                    key = WorkloadKey(obj.namespace, obj.name)
+                    before = self._workloads.get(key)
+                    touched = self._work(key, translate.pod(obj) if new is not None else None)
+                    if touched is not None:
+                        workloads.setdefault(key, before)
+                        dirty |= touched
+        return Touched(
+            hosts=self._reassemble(dirty),
+            workloads={
+                k: (was, self._workloads.get(k)) for k, was in workloads.items() if was != self._workloads.get(k)
+            },
+        )
+
+    def export_by_default(self, export_to: tuple[str, ...]) -> Touched:
+        """Change who sees services that do not say it."""
+        self._export_to = export_to
+        return Touched(hosts=self._reassemble(set(self._hosts)))
+
+    def _declare(self, source: ObjectKey, declared: tuple[Declaration, ...]) -> set[HostKey]:
+        before = self._declared_by.pop(source, ())
+        if declared:
+            self._declared_by[source] = declared
+        if before == declared:
+            return set()
+        for declaration in before:
+            key = declaration.service.key
+            del self._declarations[key][source]
+            if not self._declarations[key]:
+                del self._declarations[key]
+            self._workload_selecting.discard((source, key))
+        for declaration in declared:
+            key = declaration.service.key
+            self._declarations.setdefault(key, {})[source] = declaration
+            self._workload_selecting.put((source, key), key.namespace, declaration.workload_selector)
+        return {d.service.key for d in (*before, *declared)}
+
+    def _slice(self, source: ObjectKey, record: Slice | None) -> set[HostKey]:
+        before = self._slices.pop(source, None)
+        if record is not None:
+            self._slices[source] = record
+        if before == record:
+            return set()
+        touched = set()
+        if before is not None:
+            touched.add(self._host_of(before))
+            self._slices_of.remove(self._host_of(before), source)
+            for address in before.addresses:
+                if address.pod:
+                    self._slices_with.remove(address.pod, source)
+        if record is not None:
+            touched.add(self._host_of(record))
+            self._slices_of.add(self._host_of(record), source)
+            for address in record.addresses:
+                if address.pod:
+                    self._slices_with.add(address.pod, source)
+        return touched
+
+    def _host_of(self, record: Slice) -> HostKey:
+        return HostKey(record.namespace, f"{record.service}.{record.namespace}.svc.{self.cluster_domain}".lower())
+
+    def _work(self, key: WorkloadKey, record: Workload | None) -> set[HostKey] | None:
+        """The hosts that a workload's change touches, or None when nothing of it changed."""
+        before = self._workloads.pop(key, None)
+        if record is not None:
+            self._workloads[key] = record
+        if before == record:
+            return None
+        if record is None:
+            self._labelled.discard(key)
+        else:
+            self._labelled.put(key, record.namespace, record.labels)
+        touched = {self._host_of(self._slices[source]) for source in self._slices_with[key]}
+        for state in filter(None, (before, record)):
+            found = self._workload_selecting.matching(state.namespace, state.labels)
+            touched.update(host for _, host in found)
+        return touched
+
+    def _reassemble(self, dirty: set[HostKey]) -> dict[HostKey, tuple[Host | None, Host | None]]:
+        touched: dict[HostKey, tuple[Host | None, Host | None]] = {}
+        for key in sorted(dirty):
+            before = self._hosts.get(key)
+            after = self._assemble(key)
+            if before == after:
+                continue
+            touched[key] = (before, after)
+            if before is not None:
+                self._unlist(before)
+            if after is None:
+                del self._hosts[key]
+                self._namespaces_of.remove(key.hostname, key.namespace)
+                self._selecting.discard(key)
+            else:
+                self._hosts[key] = after
+                self._namespaces_of.add(key.hostname, key.namespace)
+                self._selecting.put(key, key.namespace, after.service.selector)
+                self._list(after)
+        return touched
+
+    def _assemble(self, key: HostKey) -> Host | None:
+        declarations = self._declarations.get(key)
+        if not declarations:
+            return None
+        slices = [self._slices[source] for source in self._slices_of[key]]
+        selected = {
+            source: [self._workloads[w] for w in self._labelled.select(key.namespace, declaration.workload_selector)]
+            for source, declaration in declarations.items()
+        }
+        return assemble(
+            [(declaration, selected[source]) for source, declaration in declarations.items()],
+            slices,
+            self._workloads,
+            self._export_to,
+        )
+
+    def _list(self, host: Host) -> None:
+        for address in _listed(host):
+            self._listing.add(address, host.key)
+
+    def _unlist(self, host: Host) -> None:
+        for address in _listed(host):
+            self._listing.remove(address, host.key)
+
+
+def _listed(host: Host) -> set[str]:
+    """The addresses that make a workload a target of this host; a service with a selector finds its own by labels."""
+    if host.service.selector:
+        return set()
+    return {endpoint.address for _, endpoints in host.endpoints for endpoint in endpoints}

@@ -1,0 +1,174 @@
+"""The records that the model of the mesh is made of: frozen, hashable, equal when they say the same.
+
+Hashes are kept once computed, since records are the keys of every cache behind the model.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import NamedTuple, dataclass_transform
+
+import msgspec
+
+from pilotfish.mesh.protocols import Protocol
+
+Labels = tuple[tuple[str, str], ...]
+"""Label pairs, sorted, so that equal labels are equal records."""
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class Record(msgspec.Struct, frozen=True, cache_hash=True, weakref=True):
+    """The base of all records."""
+
+
+def labels_of(labels: Mapping[str, str]) -> Labels:
+    return tuple(sorted(labels.items()))
+
+
+class HostKey(NamedTuple):
+    """A host as one namespace defines it; `hostname` is in lower case, since host names ignore case."""
+
+    namespace: str
+    hostname: str
+
+
+class ObjectKey(NamedTuple):
+    """The API object that something came from."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+class WorkloadKey(NamedTuple):
+    namespace: str
+    name: str
+
+
+class Registry(enum.StrEnum):
+    """Where a service is registered, in Istio's words."""
+
+    KUBERNETES = "Kubernetes"
+    EXTERNAL = "External"
+
+
+class Resolution(enum.StrEnum):
+    """How a service's endpoints are found.
+
+    STATIC: they are listed. PASSTHROUGH: the connection's own destination is the endpoint. DNS and DNS_ROUND_ROBIN: the
+    proxy looks their names up, and uses all addresses or the first.
+    """
+
+    STATIC = "STATIC"
+    PASSTHROUGH = "PASSTHROUGH"
+    DNS = "DNS"
+    DNS_ROUND_ROBIN = "DNS_ROUND_ROBIN"
+
+
+class ServicePort(Record):
+    """`target` is the workload's port: a number, or the name of one of its container ports."""
+
+    number: int
+    name: str
+    protocol: Protocol
+    target: int | str
+    node_port: int = 0
+
+
+class Service(Record):
+    """One host as one object defines it.
+
+    `hostname` keeps its spelling. `addresses` are its virtual addresses (IPs or CIDRs), none for a headless service.
+    `export_to` holds namespaces, "*" for all, "." for its own; the model puts the mesh's default where it is empty.
+    `selector` is that of a Kubernetes service. `created` (RFC 3339) decides between services that cannot both have
+    their way: the oldest wins.
+    """
+
+    hostname: str
+    namespace: str
+    name: str
+    registry: Registry
+    ports: tuple[ServicePort, ...]
+    addresses: tuple[str, ...] = ()
+    resolution: Resolution = Resolution.STATIC
+    export_to: tuple[str, ...] = ()
+    selector: Labels = ()
+    external: bool = False
+    publish_not_ready: bool = False
+    created: str = ""
+
+    @property
+    def key(self) -> HostKey:
+        return HostKey(self.namespace, self.hostname.lower())
+
+    @property
+    def age(self) -> tuple[str, str, str]:
+        """Sorts services from the oldest to the youngest, and always in the same order."""
+        return self.created, self.hostname, self.namespace
+
+    @property
+    def headless(self) -> bool:
+        """A Kubernetes service without an address of its own."""
+        return self.registry is Registry.KUBERNETES and self.resolution is Resolution.PASSTHROUGH
+
+    def visible_in(self, namespace: str) -> bool:
+        """Whether proxies of a namespace see this host (Istio: exportTo)."""
+        return not {"*", namespace, "." if namespace == self.namespace else "*"}.isdisjoint(self.export_to)
+
+
+class Endpoint(Record):
+    """One address of one service port. `weight` is relative; `locality` is "region/zone/subzone" or shorter, or "".
+
+    `hostname` is the name that a pod has below its headless service, or "".
+    """
+
+    address: str
+    port: int
+    ready: bool = True
+    labels: Labels = ()
+    weight: int = 1
+    locality: str = ""
+    service_account: str = ""
+    hostname: str = ""
+
+
+class Host(Record):
+    """A host with all that was declared of it in one namespace: the merged service, and endpoints by service port."""
+
+    service: Service
+    endpoints: tuple[tuple[int, tuple[Endpoint, ...]], ...] = ()
+
+    @property
+    def key(self) -> HostKey:
+        return self.service.key
+
+    def serving(self, port: int) -> tuple[Endpoint, ...]:
+        """The endpoints of a service port that may get traffic."""
+        found = next((endpoints for number, endpoints in self.endpoints if number == port), ())
+        return found if self.service.publish_not_ready else tuple(e for e in found if e.ready)
+
+
+class Workload(Record):
+    """What runs at an address: today a pod. `ports` are its named container ports."""
+
+    namespace: str
+    name: str
+    address: str
+    labels: Labels = ()
+    ports: tuple[tuple[str, int], ...] = ()
+    service_account: str = ""
+    locality: str = ""
+    ready: bool = False
+
+    @property
+    def key(self) -> WorkloadKey:
+        return WorkloadKey(self.namespace, self.name)
+
+
+class Target(Record):
+    """A port on which a workload is reached, and the service port that says how it speaks."""
+
+    number: int
+    port: ServicePort
+    service: Service

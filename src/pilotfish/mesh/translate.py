@@ -1,0 +1,210 @@
+"""From API objects to records, each object by itself: what depends on several objects is the model's to join."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from pilotfish.api import core, discovery, networking
+from pilotfish.mesh import protocols
+from pilotfish.mesh.records import (
+    Labels,
+    Record,
+    Registry,
+    Resolution,
+    Service,
+    ServicePort,
+    Workload,
+    WorkloadKey,
+    labels_of,
+)
+
+EXPORT_TO = "networking.istio.io/exportTo"
+LOCALITY = "istio-locality"
+_RESOLUTIONS = {
+    "NONE": Resolution.PASSTHROUGH,
+    "STATIC": Resolution.STATIC,
+    "DNS": Resolution.DNS,
+    "DNS_ROUND_ROBIN": Resolution.DNS_ROUND_ROBIN,
+}
+
+
+class ListedEndpoint(Record):
+    """One endpoint as a ServiceEntry lists it, for all of its ports; `ports` overrides port numbers by port name."""
+
+    address: str
+    ports: tuple[tuple[str, int], ...] = ()
+    labels: Labels = ()
+    weight: int = 1
+    locality: str = ""
+    service_account: str = ""
+
+
+class Declaration(Record):
+    """What one object says of one host: the service, the endpoints it lists and the workloads it selects."""
+
+    service: Service
+    endpoints: tuple[ListedEndpoint, ...] = ()
+    workload_selector: Labels = ()
+
+
+class SliceAddress(Record):
+    """One address of an EndpointSlice, and the pod behind it if it names one."""
+
+    address: str
+    ready: bool
+    pod: WorkloadKey | None = None
+    hostname: str = ""
+
+
+class Slice(Record):
+    """An EndpointSlice: every address serves every port (name, number)."""
+
+    namespace: str
+    name: str
+    service: str
+    ports: tuple[tuple[str, int], ...]
+    addresses: tuple[SliceAddress, ...]
+
+
+def service(obj: core.Service, cluster_domain: str) -> tuple[Declaration, ...]:
+    """The host that a Kubernetes Service defines: none for ExternalName, which is a name in DNS and no more."""
+    spec = obj.spec
+    if spec.type == "ExternalName":
+        return ()
+    addresses = () if obj.headless else tuple(dict.fromkeys(filter(None, (spec.cluster_ip, *spec.cluster_ips))))
+    if not addresses and not obj.headless:
+        return ()  # its address is yet to be assigned
+    exported = obj.metadata.annotations.get(EXPORT_TO, "")
+    record = Service(
+        hostname=f"{obj.name}.{obj.namespace}.svc.{cluster_domain}",
+        namespace=obj.namespace,
+        name=obj.name,
+        registry=Registry.KUBERNETES,
+        ports=tuple(
+            ServicePort(
+                number=port.port,
+                name=port.name,
+                protocol=protocols.select(port.port, port.name, port.protocol, port.app_protocol),
+                target=port.target_port or port.port,
+                node_port=port.node_port,
+            )
+            for port in spec.ports
+        ),
+        addresses=addresses,
+        resolution=Resolution.PASSTHROUGH if obj.headless else Resolution.STATIC,
+        export_to=_exported(exported.split(",")),
+        selector=labels_of(spec.selector),
+        publish_not_ready=spec.publish_not_ready_addresses,
+        created=obj.metadata.creation_timestamp or "",
+    )
+    return (Declaration(record),)
+
+
+def service_entry(obj: networking.ServiceEntry) -> tuple[Declaration, ...]:
+    """The hosts that a ServiceEntry defines, one declaration each."""
+    spec = obj.spec
+    resolution = _RESOLUTIONS.get(spec.resolution)
+    if resolution is None:
+        return ()
+    ports = tuple(
+        ServicePort(
+            number=port.number,
+            name=port.name,
+            protocol=protocols.parse(port.protocol),
+            target=port.target_port or port.number,
+        )
+        for port in spec.ports
+    )
+    listed = tuple(
+        ListedEndpoint(
+            address=endpoint.address,
+            ports=tuple(sorted(endpoint.ports.items())),
+            labels=labels_of(endpoint.labels),
+            weight=endpoint.weight or 1,
+            locality=endpoint.locality,
+            service_account=endpoint.service_account,
+        )
+        for endpoint in spec.endpoints
+        if endpoint.address
+    )
+    selector = labels_of(spec.workload_selector.labels) if spec.workload_selector else ()
+    by_name = resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN) and not listed and not selector
+    return tuple(
+        Declaration(
+            service=Service(
+                hostname=host,
+                namespace=obj.namespace,
+                name=obj.name,
+                registry=Registry.EXTERNAL,
+                ports=ports,
+                addresses=_addresses(obj, host),
+                resolution=resolution,
+                export_to=_exported(spec.export_to),
+                external=spec.location == "MESH_EXTERNAL",
+                created=obj.metadata.creation_timestamp or "",
+            ),
+            endpoints=(ListedEndpoint(address=host),) if by_name and "*" not in host else listed,
+            workload_selector=selector,
+        )
+        for host in dict.fromkeys(spec.hosts)
+    )
+
+
+def _addresses(obj: networking.ServiceEntry, host: str) -> tuple[str, ...]:
+    """The host's own addresses, or those that were allocated to it; a /32 is an address, not a range."""
+    if obj.spec.addresses:
+        return tuple(dict.fromkeys(filter(None, map(_address, obj.spec.addresses))))
+    return tuple(a.value for a in obj.status.addresses if a.host.lower() in ("", host.lower()))
+
+
+def _address(text: str) -> str | None:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else text
+
+
+def _exported(to: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({word.strip() for word in to} - {""}))
+
+
+def endpoint_slice(obj: discovery.EndpointSlice) -> Slice | None:
+    """None for a slice that belongs to no service, or holds host names."""
+    owner = obj.metadata.labels.get(discovery.SERVICE_NAME_LABEL, "")
+    if not owner or obj.address_type == "FQDN":
+        return None
+    addresses = tuple(
+        SliceAddress(
+            address=endpoint.addresses[0],  # consumers use the first; the others are defined as fungible with it
+            ready=endpoint.conditions.ready is not False,
+            pod=_pod(endpoint, obj.namespace),
+            hostname=endpoint.hostname,
+        )
+        for endpoint in obj.endpoints
+        if endpoint.addresses
+    )
+    ports = tuple((port.name, port.port) for port in obj.ports if port.port)
+    return Slice(obj.namespace, obj.name, owner, ports, addresses)
+
+
+def _pod(endpoint: discovery.Endpoint, namespace: str) -> WorkloadKey | None:
+    ref = endpoint.target_ref
+    return WorkloadKey(ref.namespace or namespace, ref.name) if ref and ref.kind == "Pod" else None
+
+
+def pod(obj: core.Pod) -> Workload | None:
+    """None for a pod without an address of its own, or one that has ended."""
+    if not obj.status.pod_ip or obj.spec.host_network or obj.status.phase in ("Succeeded", "Failed"):
+        return None
+    containers = (*obj.spec.init_containers, *obj.spec.containers)
+    return Workload(
+        namespace=obj.namespace,
+        name=obj.name,
+        address=obj.status.pod_ip,
+        labels=labels_of(obj.metadata.labels),
+        ports=tuple(sorted((p.name, p.container_port) for c in containers for p in c.ports if p.name)),
+        service_account=obj.spec.service_account_name or "default",
+        locality=obj.metadata.labels.get(LOCALITY, "").replace(".", "/"),
+        ready=obj.ready,
+    )

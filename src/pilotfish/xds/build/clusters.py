@@ -1,0 +1,199 @@
+"""Clusters: where a proxy can send to."""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from envoy.config.core.v3 import address_pb2, protocol_pb2
+from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf.duration_pb2 import Duration
+
+from pilotfish.mesh.records import Endpoint, Record
+from pilotfish.xds import source
+from pilotfish.xds.build import common, names
+from pilotfish.xds.build.endpoints import load_assignment
+from pilotfish.xds.entries import serialise
+
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+INBOUND_SOURCES = {False: "127.0.0.6", True: "::6"}
+"""The source of connections from a proxy to its own workload, by whether it is IPv6; capture lets it pass (Istio)."""
+
+_UNLIMITED = 2**32 - 1
+_NEVER = Duration(seconds=9223372035)  # the longest that Envoy takes, some 292 years
+_IDLE_PASSTHROUGH = Duration(seconds=300)
+
+
+class Discovery(enum.StrEnum):
+    """How a cluster finds its endpoints."""
+
+    EDS = "EDS"
+    ORIGINAL_DST = "ORIGINAL_DST"
+    STRICT_DNS = "STRICT_DNS"
+    LOGICAL_DNS = "LOGICAL_DNS"
+
+
+class Upstream(enum.StrEnum):
+    """What HTTP version goes upstream: HTTP/1.1, HTTP/2, or the one in which the request came."""
+
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    AS_DOWNSTREAM = "as downstream"
+
+
+class ClusterSpec(Record):
+    """An outbound cluster. `endpoints` are those of DNS clusters alone; `port_override` that of ORIGINAL_DST ones."""
+
+    type_url: ClassVar[str] = source.CLUSTER
+
+    name: str
+    discovery: Discovery
+    upstream: Upstream
+    connect_timeout: float
+    endpoints: tuple[Endpoint, ...] = ()
+    dns_refresh: float = 0.0
+    port_override: int = 0
+    ipv6: bool = False
+
+    def body(self) -> bytes:
+        return serialise(outbound_cluster(self))
+
+
+class InboundClusterSpec(Record):
+    """The cluster of one port of the proxy's own workload."""
+
+    type_url: ClassVar[str] = source.CLUSTER
+
+    port: int
+    upstream: Upstream
+    connect_timeout: float
+    ipv6: bool
+
+    @property
+    def name(self) -> str:
+        return names.inbound(self.port)
+
+    def body(self) -> bytes:
+        return serialise(inbound_cluster(self))
+
+
+class FixedClusterSpec(Record):
+    """One of the clusters that every sidecar has: `name` is BLACK_HOLE, PASSTHROUGH or INBOUND_PASSTHROUGH."""
+
+    type_url: ClassVar[str] = source.CLUSTER
+
+    name: str
+    connect_timeout: float
+    ipv6: bool
+
+    def body(self) -> bytes:
+        return serialise(fixed_cluster(self))
+
+
+def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
+    """The cluster of one port of a host (Istio: buildCluster and the default traffic policy)."""
+    cluster = _cluster(spec.name, spec.connect_timeout)
+    match spec.discovery:
+        case Discovery.EDS:
+            cluster.type = cluster_pb2.Cluster.EDS
+            cluster.lb_policy = cluster_pb2.Cluster.LEAST_REQUEST
+            cluster.eds_cluster_config.service_name = spec.name
+            cluster.eds_cluster_config.eds_config.CopyFrom(common.from_ads())
+        case Discovery.ORIGINAL_DST:
+            _to_original_destination(cluster)
+            if spec.port_override:
+                cluster.original_dst_lb_config.upstream_port_override.value = spec.port_override
+        case Discovery.STRICT_DNS | Discovery.LOGICAL_DNS:
+            cluster.lb_policy = cluster_pb2.Cluster.LEAST_REQUEST
+            cluster.cluster_type.name = "envoy.clusters.dns"
+            cluster.cluster_type.typed_config.CopyFrom(common.any_of(_dns(spec)))
+            cluster.load_assignment.CopyFrom(load_assignment(spec.name, spec.endpoints))
+    _limits(cluster)
+    _speak(cluster, spec.upstream)
+    return cluster
+
+
+def inbound_cluster(spec: InboundClusterSpec) -> cluster_pb2.Cluster:
+    """To the address that the connection came for, from an address that is not captured again."""
+    cluster = _cluster(spec.name, spec.connect_timeout)
+    _to_original_destination(cluster)
+    cluster.cleanup_interval.CopyFrom(_NEVER)
+    _bind(cluster, INBOUND_SOURCES[spec.ipv6])
+    _limits(cluster)
+    _speak(cluster, spec.upstream)
+    return cluster
+
+
+def fixed_cluster(spec: FixedClusterSpec) -> cluster_pb2.Cluster:
+    cluster = _cluster(spec.name, spec.connect_timeout)
+    if spec.name == names.BLACK_HOLE:
+        cluster.type = cluster_pb2.Cluster.STATIC
+        return cluster
+    _to_original_destination(cluster)
+    _limits(cluster)
+    options = _as_downstream()
+    options.common_http_protocol_options.idle_timeout.CopyFrom(_IDLE_PASSTHROUGH)
+    cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(common.any_of(options))
+    if spec.name == names.INBOUND_PASSTHROUGH:
+        _bind(cluster, INBOUND_SOURCES[spec.ipv6])
+    return cluster
+
+
+def _cluster(name: str, connect_timeout: float) -> cluster_pb2.Cluster:
+    return cluster_pb2.Cluster(
+        name=name, alt_stat_name=names.stat(name), connect_timeout=common.duration(connect_timeout)
+    )
+
+
+def _to_original_destination(cluster: cluster_pb2.Cluster) -> None:
+    cluster.type = cluster_pb2.Cluster.ORIGINAL_DST
+    cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
+
+
+def _limits(cluster: cluster_pb2.Cluster) -> None:
+    """No circuit breaker unless somebody asks for one; Envoy's own defaults are too low for a rollout (Istio)."""
+    threshold = circuit_breaker_pb2.CircuitBreakers.Thresholds(track_remaining=True)
+    threshold.max_connections.value = _UNLIMITED
+    threshold.max_pending_requests.value = _UNLIMITED
+    threshold.max_requests.value = _UNLIMITED
+    threshold.max_retries.value = _UNLIMITED
+    cluster.circuit_breakers.thresholds.append(threshold)
+
+
+def _bind(cluster: cluster_pb2.Cluster, address: str) -> None:
+    cluster.upstream_bind_config.source_address.CopyFrom(address_pb2.SocketAddress(address=address, port_value=0))
+
+
+def _speak(cluster: cluster_pb2.Cluster, upstream: Upstream) -> None:
+    if upstream is Upstream.HTTP1:
+        return  # Envoy's default
+    if upstream is Upstream.HTTP2:
+        options = http_protocol_options_pb2.HttpProtocolOptions(
+            explicit_http_config=http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig(
+                http2_protocol_options=protocol_pb2.Http2ProtocolOptions()
+            )
+        )
+    else:
+        options = _as_downstream()
+    cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(common.any_of(options))
+
+
+def _as_downstream() -> http_protocol_options_pb2.HttpProtocolOptions:
+    return http_protocol_options_pb2.HttpProtocolOptions(
+        use_downstream_protocol_config=http_protocol_options_pb2.HttpProtocolOptions.UseDownstreamHttpConfig(
+            http_protocol_options=protocol_pb2.Http1ProtocolOptions(),
+            http2_protocol_options=protocol_pb2.Http2ProtocolOptions(),
+        )
+    )
+
+
+def _dns(spec: ClusterSpec) -> dns_cluster_pb2.DnsCluster:
+    family = cluster_pb2.Cluster.V6_ONLY if spec.ipv6 else cluster_pb2.Cluster.V4_ONLY
+    return dns_cluster_pb2.DnsCluster(
+        dns_refresh_rate=common.duration(spec.dns_refresh),
+        respect_dns_ttl=True,
+        dns_lookup_family=family,
+        all_addresses_in_single_endpoint=spec.discovery is Discovery.LOGICAL_DNS,
+    )

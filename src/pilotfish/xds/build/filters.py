@@ -1,0 +1,131 @@
+"""Network, HTTP and listener filters, as listeners put them together."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from envoy.config.core.v3 import protocol_pb2
+from envoy.config.listener.v3 import listener_components_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats_pb2
+from envoy.extensions.filters.http.grpc_web.v3 import grpc_web_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from pilotfish.mesh.protocols import Protocol
+from pilotfish.xds.build import common, names
+from pilotfish.xds.build.access_log import access_logs
+from pilotfish.xds.settings import AccessLog
+
+PLAINTEXT_HTTP = ("http/1.1", "h2c")
+"""What the HTTP inspector says of a connection that begins like HTTP."""
+
+
+def network_filter(name: str, config: Message) -> listener_components_pb2.Filter:
+    return listener_components_pb2.Filter(name=f"envoy.filters.network.{name}", typed_config=common.any_of(config))
+
+
+def tcp_proxy(cluster: str, log: AccessLog | None) -> listener_components_pb2.Filter:
+    """Bytes to a cluster; `stat_prefix` is the cluster's name, as in Istio."""
+    config = tcp_proxy_pb2.TcpProxy(stat_prefix=cluster, cluster=cluster, access_log=access_logs(log))
+    return network_filter("tcp_proxy", config)
+
+
+def outbound_http(stat_prefix: str, route: str, log: AccessLog | None) -> listener_components_pb2.Filter:
+    """A connection manager that gets the route configuration `route` over RDS."""
+    manager = _manager(stat_prefix, log)
+    manager.rds.route_config_name = route
+    manager.rds.config_source.CopyFrom(common.from_ads())
+    return network_filter("http_connection_manager", manager)
+
+
+def inbound_http(
+    stat_prefix: str, routes: route_pb2.RouteConfiguration, protocol: Protocol, log: AccessLog | None
+) -> listener_components_pb2.Filter:
+    """A connection manager in front of the workload: it names itself "istio-envoy" and tells who the client was."""
+    manager = _manager(stat_prefix, log, grpc_web=protocol is Protocol.GRPC_WEB)
+    manager.route_config.CopyFrom(routes)
+    manager.server_name = "istio-envoy"
+    manager.server_header_transformation = hcm_pb2.HttpConnectionManager.OVERWRITE
+    manager.forward_client_cert_details = hcm_pb2.HttpConnectionManager.APPEND_FORWARD
+    manager.set_current_client_cert_details.subject.value = True
+    manager.set_current_client_cert_details.uri = True
+    manager.set_current_client_cert_details.dns = True
+    if protocol.is_http2:
+        manager.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
+    return network_filter("http_connection_manager", manager)
+
+
+def _manager(stat_prefix: str, log: AccessLog | None, *, grpc_web: bool = False) -> Any:
+    manager = hcm_pb2.HttpConnectionManager(
+        codec_type=hcm_pb2.HttpConnectionManager.AUTO,
+        stat_prefix=names.stat(stat_prefix),
+        access_log=access_logs(log),
+        upgrade_configs=[hcm_pb2.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
+        stream_idle_timeout=Duration(),
+        path_with_escaped_slashes_action=hcm_pb2.HttpConnectionManager.KEEP_UNCHANGED,
+        http_filters=_http_filters(grpc_web),
+    )
+    manager.use_remote_address.value = False
+    manager.normalize_path.value = True
+    return manager
+
+
+@functools.cache
+def _http_filters(grpc_web: bool) -> tuple[hcm_pb2.HttpFilter, ...]:
+    """Fault and CORS do nothing until a route says so; the router comes last."""
+    stats = grpc_stats_pb2.FilterConfig(emit_filter_state=True)
+    stats.stats_for_all_methods.value = False
+    chosen: list[tuple[str, Message]] = [
+        ("grpc_stats", stats),
+        ("fault", fault_pb2.HTTPFault()),
+        ("cors", cors_pb2.Cors()),
+        ("router", router_pb2.Router()),
+    ]
+    if grpc_web:
+        chosen.insert(0, ("grpc_web", grpc_web_pb2.GrpcWeb()))
+    return tuple(
+        hcm_pb2.HttpFilter(name=f"envoy.filters.http.{name}", typed_config=common.any_of(config))
+        for name, config in chosen
+    )
+
+
+def _listener_filter(name: str, config: Message) -> listener_components_pb2.ListenerFilter:
+    return listener_components_pb2.ListenerFilter(
+        name=f"envoy.filters.listener.{name}", typed_config=common.any_of(config)
+    )
+
+
+def original_destination() -> listener_components_pb2.ListenerFilter:
+    """Restores the address that the client connected to before capture."""
+    return _listener_filter("original_dst", original_dst_pb2.OriginalDst())
+
+
+def tls_inspector() -> listener_components_pb2.ListenerFilter:
+    """Reads the server name of a TLS connection; its first read is small because it is kept for each connection."""
+    config = tls_inspector_pb2.TlsInspector()
+    config.initial_read_buffer_size.value = 512
+    return _listener_filter("tls_inspector", config)
+
+
+def http_inspector(except_ports: tuple[int, ...] = ()) -> listener_components_pb2.ListenerFilter:
+    """Tells HTTP from other bytes, except on ports whose protocol is declared."""
+    found = _listener_filter("http_inspector", http_inspector_pb2.HttpInspector())
+    rules = [listener_components_pb2.ListenerFilterChainMatchPredicate() for _ in except_ports]
+    for rule, port in zip(rules, except_ports, strict=True):
+        rule.destination_port_range.start = port
+        rule.destination_port_range.end = port + 1
+    if len(rules) == 1:
+        found.filter_disabled.CopyFrom(rules[0])
+    elif rules:
+        found.filter_disabled.or_match.rules.extend(rules)
+    return found

@@ -1,0 +1,157 @@
+"""Outbound listeners: what a sidecar does with the connections that its workload opens."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+
+from pilotfish.mesh.records import Record
+from pilotfish.xds import source
+from pilotfish.xds.build import common, filters, names
+from pilotfish.xds.build.access_log import listener_access_logs
+from pilotfish.xds.entries import serialise
+from pilotfish.xds.settings import AccessLog, ProxySettings
+
+
+class TcpChain(Record):
+    """Bytes to a cluster, for destinations in `ranges` and TLS server names in `server_names` where these are given."""
+
+    cluster: str
+    ranges: tuple[str, ...] = ()
+    server_names: tuple[str, ...] = ()
+
+    @property
+    def match(self) -> tuple[object, ...]:
+        """Two chains of one listener must not have the same."""
+        return "tcp", self.ranges, self.server_names
+
+
+class HttpChain(Record):
+    """HTTP to the clusters of a route configuration, where the first bytes look like HTTP."""
+
+    route: str
+
+    @property
+    def match(self) -> tuple[object, ...]:
+        return ("http",)
+
+
+Chain = TcpChain | HttpChain
+
+
+class OutboundListenerSpec(Record):
+    """The listener of one destination address (or the wildcard) and port."""
+
+    type_url: ClassVar[str] = source.LISTENER
+
+    address: str
+    port: int
+    chains: tuple[Chain, ...]
+    catch_all: str
+    detection_timeout: float
+    access_log: AccessLog | None
+
+    @property
+    def name(self) -> str:
+        return names.listener(self.address, self.port)
+
+    def body(self) -> bytes:
+        return serialise(outbound_listener(self))
+
+
+class VirtualOutboundSpec(Record):
+    """The listener to which all captured outbound connections come first."""
+
+    type_url: ClassVar[str] = source.LISTENER
+
+    wildcard: str
+    settings: ProxySettings
+
+    @property
+    def name(self) -> str:
+        return names.VIRTUAL_OUTBOUND
+
+    def body(self) -> bytes:
+        return serialise(virtual_outbound(self))
+
+
+def outbound_listener(spec: OutboundListenerSpec) -> listener_pb2.Listener:
+    """A listener that no socket stands for: virtualOutbound hands it the connections for its address.
+
+    A chain that takes everything is the fallback of the others; where there is none, what matches no chain goes to
+    where any unknown destination goes.
+    """
+    listener = listener_pb2.Listener(
+        name=spec.name,
+        address=common.socket_address(spec.address, spec.port),
+        traffic_direction=base_pb2.OUTBOUND,
+        continue_on_listener_filters_timeout=True,
+        listener_filters_timeout=common.duration(0),
+    )
+    listener.bind_to_port.value = False
+    if any(isinstance(chain, TcpChain) and chain.server_names for chain in spec.chains):
+        listener.listener_filters.append(filters.tls_inspector())
+    if any(isinstance(chain, HttpChain) for chain in spec.chains):
+        listener.listener_filters.append(filters.http_inspector())
+        listener.listener_filters_timeout.CopyFrom(common.duration(spec.detection_timeout))
+    fallback = None
+    for chain in spec.chains:
+        built = _chain(chain, spec)
+        if built.HasField("filter_chain_match"):
+            listener.filter_chains.append(built)
+        else:
+            fallback = built
+    if fallback is None:
+        fallback = listener_components_pb2.FilterChain(
+            name=names.PASSTHROUGH_CHAIN, filters=[filters.tcp_proxy(spec.catch_all, spec.access_log)]
+        )
+        fallback.filter_chain_match.SetInParent()
+    if listener.filter_chains:
+        listener.default_filter_chain.CopyFrom(fallback)
+    else:
+        listener.filter_chains.append(fallback)
+    return listener
+
+
+def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.FilterChain:
+    if isinstance(chain, HttpChain):
+        return listener_components_pb2.FilterChain(
+            filter_chain_match=listener_components_pb2.FilterChainMatch(
+                application_protocols=filters.PLAINTEXT_HTTP, transport_protocol="raw_buffer"
+            ),
+            filters=[filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.access_log)],
+        )
+    built = listener_components_pb2.FilterChain(filters=[filters.tcp_proxy(chain.cluster, spec.access_log)])
+    built.filter_chain_match.prefix_ranges.extend(map(common.cidr, chain.ranges))
+    built.filter_chain_match.server_names.extend(chain.server_names)
+    if not chain.ranges and not chain.server_names:
+        built.ClearField("filter_chain_match")
+    return built
+
+
+def virtual_outbound(spec: VirtualOutboundSpec) -> listener_pb2.Listener:
+    """Hands each connection to the listener of its original destination; what has none goes through, or nowhere.
+
+    A connection to the listener's own port was never captured and would loop, so it is dropped.
+    """
+    settings = spec.settings
+    own_port = listener_components_pb2.FilterChain(
+        name="virtualOutbound-blackhole", filters=[filters.tcp_proxy(names.BLACK_HOLE, None)]
+    )
+    own_port.filter_chain_match.destination_port.value = settings.outbound_port
+    rest = listener_components_pb2.FilterChain(
+        name="virtualOutbound-catchall-tcp",
+        filters=[filters.tcp_proxy(settings.catch_all_cluster, settings.access_log)],
+    )
+    listener = listener_pb2.Listener(
+        name=spec.name,
+        address=common.socket_address(spec.wildcard, settings.outbound_port),
+        filter_chains=[own_port, rest],
+        traffic_direction=base_pb2.OUTBOUND,
+        access_log=listener_access_logs(settings.access_log),
+    )
+    listener.use_original_dst.value = True
+    listener.max_connections_to_accept_per_socket_event.value = 1
+    return listener

@@ -1,0 +1,32 @@
+"""The names that Istio gives to clusters, listeners and virtual hosts, which its users and tools know."""
+
+from __future__ import annotations
+
+BLACK_HOLE = "BlackHoleCluster"
+PASSTHROUGH = "PassthroughCluster"
+INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
+PASSTHROUGH_CHAIN = "PassthroughFilterChain"
+VIRTUAL_OUTBOUND = "virtualOutbound"
+VIRTUAL_INBOUND = "virtualInbound"
+ALLOW_ANY = "allow_any"
+BLOCK_ALL = "block_all"
+
+
+def outbound(port: int, host: str, subset: str = "") -> str:
+    """The cluster of a host's port, e.g. "outbound|80||web.default.svc.cluster.local"."""
+    return f"outbound|{port}|{subset}|{host}"
+
+
+def inbound(port: int) -> str:
+    """The cluster of a workload's own port, e.g. "inbound|8080||"."""
+    return f"inbound|{port}||"
+
+
+def listener(address: str, port: int) -> str:
+    """An outbound listener, e.g. "0.0.0.0_80"; `port` 0 leaves the port out as Istio does."""
+    return f"{address}_{port}"
+
+
+def stat(name: str) -> str:
+    """A name in statistics: the delimiter at its end lets tag expressions find where it ends, whatever is in it."""
+    return f"{name};"

@@ -1,0 +1,138 @@
+"""Route configurations: virtual hosts, which are serialised each by itself and then laid end to end.
+
+A route configuration of a busy port holds every HTTP host of the mesh on that port. Its fields on the wire may stand
+in any order and a repeated field is its members one after another, so a changed host costs its own serialisation and
+a copy.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import ClassVar
+
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from google.protobuf.duration_pb2 import Duration
+
+from pilotfish.mesh.records import Record
+from pilotfish.xds import source
+from pilotfish.xds.build import common, names
+from pilotfish.xds.entries import serialise
+
+DEFAULT_ROUTE = "default"
+_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+_INBOUND_RETRY_ON = "reset-before-request"
+_MAX_DIRECT_RESPONSE = 1024 * 1024
+
+
+class Route(Record):
+    """Where the requests of a virtual host go that match. Today every request matches."""
+
+    cluster: str
+    name: str = DEFAULT_ROUTE
+
+
+class VirtualHostSpec(Record):
+    """The virtual host of one host and port."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...]
+
+
+class RouteConfigurationSpec(Record):
+    """The routes of an outbound listener. `catch_all` (ALLOW_ANY, BLOCK_ALL or "") gets what no virtual host takes."""
+
+    type_url: ClassVar[str] = source.ROUTE
+
+    name: str
+    virtual_hosts: tuple[VirtualHostSpec, ...]
+    catch_all: str
+
+    def body(self) -> bytes:
+        return route_configuration(self)
+
+
+def route_configuration(spec: RouteConfigurationSpec) -> bytes:
+    """The serialised RouteConfiguration."""
+    frame = route_pb2.RouteConfiguration(name=spec.name, ignore_port_in_host_matching=True)
+    frame.validate_clusters.value = False
+    frame.max_direct_response_body_size_bytes.value = _MAX_DIRECT_RESPONSE
+    parts = [serialise(frame), *map(_field, spec.virtual_hosts)]
+    if spec.catch_all:
+        parts.append(_framed(_catch_all(spec.catch_all)))
+    return b"".join(parts)
+
+
+_fields: weakref.WeakKeyDictionary[VirtualHostSpec, bytes] = weakref.WeakKeyDictionary()
+
+
+def _field(spec: VirtualHostSpec) -> bytes:
+    found = _fields.get(spec)
+    if found is None:
+        found = _fields[spec] = _framed(virtual_host(spec))
+    return found
+
+
+def _framed(host: route_components_pb2.VirtualHost) -> bytes:
+    """The virtual host as a field of its route configuration: a configuration that holds nothing else."""
+    return serialise(route_pb2.RouteConfiguration(virtual_hosts=[host]))
+
+
+def virtual_host(spec: VirtualHostSpec) -> route_components_pb2.VirtualHost:
+    return route_components_pb2.VirtualHost(
+        name=spec.name,
+        domains=spec.domains,
+        routes=[outbound_route(route) for route in spec.routes],
+        include_request_attempt_count=True,
+    )
+
+
+def outbound_route(spec: Route) -> route_components_pb2.Route:
+    """To the cluster, without a limit of time, twice again where nothing was processed (Istio's defaults)."""
+    route = _route(spec)
+    policy = route.route.retry_policy
+    policy.retry_on = _RETRY_ON
+    policy.num_retries.value = 2
+    policy.host_selection_retry_max_attempts = 5
+    other = policy.retry_host_predicate.add(name="envoy.retry_host_predicates.previous_hosts")
+    other.typed_config.CopyFrom(common.any_of(previous_hosts_pb2.PreviousHostsPredicate()))
+    return route
+
+
+def inbound_routes(port: int, cluster: str, *, grpc: bool) -> route_pb2.RouteConfiguration:
+    """The route configuration inside an inbound connection manager: everything to the workload's port.
+
+    A request that was reset before it reached the workload is tried again; for gRPC that would break streams.
+    """
+    route = _route(Route(cluster))
+    if not grpc:
+        route.route.retry_policy.retry_on = _INBOUND_RETRY_ON
+        route.route.retry_policy.num_retries.value = 2
+    found = route_pb2.RouteConfiguration(
+        name=cluster,
+        virtual_hosts=[route_components_pb2.VirtualHost(name=f"inbound|http|{port}", domains=["*"], routes=[route])],
+    )
+    found.validate_clusters.value = False
+    return found
+
+
+def _route(spec: Route) -> route_components_pb2.Route:
+    action = route_components_pb2.RouteAction(cluster=spec.cluster, timeout=Duration())
+    action.max_stream_duration.max_stream_duration.CopyFrom(Duration())
+    action.max_stream_duration.grpc_timeout_header_max.CopyFrom(Duration())
+    return route_components_pb2.Route(name=spec.name, match=route_components_pb2.RouteMatch(prefix="/"), route=action)
+
+
+def _catch_all(name: str) -> route_components_pb2.VirtualHost:
+    if name == names.ALLOW_ANY:
+        route = _route(Route(names.PASSTHROUGH, name))
+    else:
+        route = route_components_pb2.Route(
+            name=name,
+            match=route_components_pb2.RouteMatch(prefix="/"),
+            direct_response=route_components_pb2.DirectResponseAction(status=502),
+        )
+    return route_components_pb2.VirtualHost(
+        name=name, domains=["*"], routes=[route], include_request_attempt_count=True
+    )

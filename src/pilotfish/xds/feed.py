@@ -1,0 +1,70 @@
+"""From the API to the generator: informers tell of changes, which go on in batches of what is there anyway.
+
+There is no waiting for more: whatever has come when the event loop gets round to it is one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from pilotfish.api import core, kinds
+from pilotfish.api.errors import Invalid
+from pilotfish.api.scheme import AnyKind
+from pilotfish.client.informer import Change as Told
+from pilotfish.client.informers import Informers
+from pilotfish.mesh.meshconfig import CONFIG_MAP, CONFIG_MAP_KEY, ROOT_NAMESPACE, read_mesh_config
+from pilotfish.mesh.model import Change
+from pilotfish.xds.generator import Generator
+from pilotfish.xds.settings import settings_of
+
+log = logging.getLogger(__name__)
+
+KINDS: tuple[AnyKind, ...] = (kinds.SERVICE, kinds.ENDPOINT_SLICE, kinds.SERVICE_ENTRY, kinds.POD)
+"""What the model is made of."""
+
+
+class Feed:
+    """Keeps a generator up with the API. The informers run elsewhere; everything here happens on their event loop."""
+
+    def __init__(self, informers: Informers, generator: Generator) -> None:
+        self._generator = generator
+        self._pending: list[Change] = []
+        self._scheduled: asyncio.Handle | None = None
+        settings = informers.informer(kinds.CONFIG_MAP, ROOT_NAMESPACE, fields=f"metadata.name={CONFIG_MAP}")
+        settings.subscribe(self._configure)
+        self._informers = [settings, *map(informers.informer, KINDS)]
+        for informer in self._informers[1:]:
+            informer.subscribe(self._queue)
+
+    async def synced(self) -> None:
+        """Returns once the generator knows all that the API has: serve no proxy before, lest it lose what it holds."""
+        for informer in self._informers:
+            await informer.synced()
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand on what has come so far."""
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        changes, self._pending = self._pending, []
+        if changes:
+            self._generator.apply(changes)
+
+    def _queue(self, told: Told[Any]) -> None:
+        self._pending.append((told.old, told.new))
+        if self._scheduled is None:
+            self._scheduled = asyncio.get_running_loop().call_soon(self.flush)
+
+    def _configure(self, told: Told[core.ConfigMap]) -> None:
+        """Settings that cannot be read change nothing: the last good ones stay in force."""
+        text = told.new.data.get(CONFIG_MAP_KEY, "") if told.new else ""
+        try:
+            mesh = read_mesh_config(text)
+            settings = settings_of(mesh, self._generator.model.cluster_domain)
+        except Invalid as error:
+            log.error("ConfigMap %s/%s keeps its last good settings: %s", ROOT_NAMESPACE, CONFIG_MAP, error)
+            return
+        self._generator.reconfigure(settings, mesh.default_service_export_to)

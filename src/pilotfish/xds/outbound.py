@@ -1,0 +1,233 @@
+"""What one host puts into the configuration of the proxies that see it."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from pilotfish.mesh.protocols import Protocol
+from pilotfish.mesh.records import Endpoint, Host, Record, Registry, Resolution, Service, ServicePort
+from pilotfish.xds.build import names
+from pilotfish.xds.build.clusters import ClusterSpec, Discovery, Upstream
+from pilotfish.xds.build.endpoints import AssignmentSpec
+from pilotfish.xds.build.listeners import Chain, HttpChain, TcpChain
+from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHostSpec
+from pilotfish.xds.settings import ProxySettings
+
+
+class Audience(Record):
+    """Who a scope is for: the proxies of a namespace, of one IP family, under the same settings."""
+
+    namespace: str
+    ipv6: bool
+    settings: ProxySettings
+
+    @property
+    def wildcard(self) -> str:
+        """The address that stands for any."""
+        return "::" if self.ipv6 else "0.0.0.0"
+
+    def reaches(self, address: str) -> bool:
+        """Whether an address or range is of the audience's IP family."""
+        return (":" in address) is self.ipv6
+
+
+class Claim(NamedTuple):
+    """What one host wants of the listener at an address and port."""
+
+    address: str
+    port: int
+    protocol: Protocol
+    age: tuple[str, str, str]
+    chains: tuple[Chain, ...]
+
+
+class WantedHost(NamedTuple):
+    """A virtual host as its host wants it: `own` domains are its name, `short` ones come after other hosts' own."""
+
+    port: int
+    name: str
+    age: tuple[str, str, str]
+    own: tuple[str, ...]
+    short: tuple[str, ...]
+    addresses: tuple[str, ...]
+    routes: tuple[Route, ...]
+
+
+class Outbound(NamedTuple):
+    """All that one host contributes."""
+
+    clusters: tuple[ClusterSpec, ...] = ()
+    assignments: tuple[AssignmentSpec, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    virtual_hosts: tuple[WantedHost, ...] = ()
+    routes: tuple[RouteConfigurationSpec, ...] = ()
+
+
+def outbound(host: Host, audience: Audience) -> Outbound:
+    """A host's contribution to what proxies of an audience get."""
+    service = host.service
+    ports = [port for port in service.ports if port.protocol is not Protocol.UDP]
+    http = [port for port in ports if port.protocol.is_http or port.protocol is Protocol.AUTO]
+    return Outbound(
+        clusters=tuple(_cluster(host, port, audience) for port in ports if _has_cluster(host, port)),
+        assignments=assignments(host),
+        claims=tuple(claim for port in ports for claim in _claims(host, port, audience)),
+        virtual_hosts=tuple(_virtual_host(service, port, audience) for port in http),
+        routes=tuple(
+            _own_routes(service, port)
+            for port in http
+            if port.protocol is Protocol.AUTO and (service.headless or _bound(service, audience))
+        ),
+    )
+
+
+def assignments(host: Host) -> tuple[AssignmentSpec, ...]:
+    """The load assignments of a host whose endpoints are sent: all that a change of its endpoints touches."""
+    if host.service.resolution is not Resolution.STATIC:
+        return ()
+    return tuple(assignment(host, port) for port in host.service.ports if port.protocol is not Protocol.UDP)
+
+
+def assignment(host: Host, port: ServicePort) -> AssignmentSpec:
+    name = names.outbound(port.number, host.service.hostname)
+    return AssignmentSpec(name, tuple(_reduced(e) for e in host.serving(port.number)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _reduced(endpoint: Endpoint) -> Endpoint:
+    """What an assignment shows of an endpoint, so that a change of anything else is no change to it."""
+    return Endpoint(endpoint.address, endpoint.port, weight=endpoint.weight, locality=endpoint.locality)
+
+
+def static_cluster(service: Service, port: ServicePort, settings: ProxySettings) -> ClusterSpec:
+    """The cluster of a service whose endpoints are sent."""
+    return ClusterSpec(
+        name=names.outbound(port.number, service.hostname),
+        discovery=Discovery.EDS,
+        upstream=_upstream(port.protocol),
+        connect_timeout=settings.connect_timeout,
+    )
+
+
+def _upstream(protocol: Protocol) -> Upstream:
+    if protocol.is_http2:
+        return Upstream.HTTP2
+    return Upstream.AS_DOWNSTREAM if protocol is Protocol.AUTO else Upstream.HTTP1
+
+
+def _has_cluster(host: Host, port: ServicePort) -> bool:
+    """A cluster of names to look up needs at least one."""
+    by_name = host.service.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
+    return not by_name or bool(host.serving(port.number))
+
+
+def _cluster(host: Host, port: ServicePort, audience: Audience) -> ClusterSpec:
+    service = host.service
+    settings = audience.settings
+    name = names.outbound(port.number, service.hostname)
+    upstream = _upstream(port.protocol)
+    match service.resolution:
+        case Resolution.STATIC:
+            return static_cluster(service, port, settings)
+        case Resolution.PASSTHROUGH:
+            target = int(port.target) if service.registry is Registry.EXTERNAL else port.number
+            override = target if target != port.number else 0
+            return ClusterSpec(name, Discovery.ORIGINAL_DST, upstream, settings.connect_timeout, port_override=override)
+        case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
+            strict = service.resolution is Resolution.DNS
+            return ClusterSpec(
+                name,
+                Discovery.STRICT_DNS if strict else Discovery.LOGICAL_DNS,
+                upstream,
+                settings.connect_timeout,
+                endpoints=tuple(_reduced(e) for e in host.serving(port.number)),
+                dns_refresh=settings.dns_refresh,
+                ipv6=audience.ipv6,
+            )
+
+
+def _bound(service: Service, audience: Audience) -> tuple[str, ...]:
+    """The single addresses at which a service has listeners of its own."""
+    return tuple(a for a in service.addresses if "/" not in a and audience.reaches(a))
+
+
+def _claims(host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
+    service = host.service
+    wildcard = audience.wildcard
+
+    def claim(address: str, *chains: Chain) -> Claim:
+        return Claim(address, port.number, port.protocol, service.age, chains)
+
+    if port.protocol.is_http:
+        found = [claim(wildcard, HttpChain(str(port.number)))]
+    elif service.headless:
+        found = [claim(address, *_chains(service, port)) for address in _pod_addresses(host, port, audience)]
+    else:
+        found = [claim(address, *_chains(service, port)) for address in _bound(service, audience)]
+        ranges = tuple(sorted(a for a in service.addresses if "/" in a and audience.reaches(a)))
+        if ranges:
+            found.append(claim(wildcard, *_chains(service, port, ranges=ranges)))
+        elif not service.addresses:
+            found.append(claim(wildcard, *_chains(service, port, anywhere=True)))
+    return [c for c in found if c.address != wildcard or not audience.settings.reserved(c.port)]
+
+
+def _pod_addresses(host: Host, port: ServicePort, audience: Audience) -> list[str]:
+    """A headless service has listeners at its pods' own addresses."""
+    return sorted({e.address for e in host.serving(port.number) if audience.reaches(e.address)})
+
+
+def _chains(
+    service: Service, port: ServicePort, ranges: tuple[str, ...] = (), *, anywhere: bool = False
+) -> tuple[Chain, ...]:
+    """Bytes to the service's cluster, and HTTP by routes where nothing says what the port speaks.
+
+    Where the address does not tell whose a TLS connection is, its server name must.
+    """
+    name = port.protocol.is_tls and (anywhere or bool(ranges))
+    tcp = TcpChain(names.outbound(port.number, service.hostname), ranges, (service.hostname.lower(),) if name else ())
+    if port.protocol is not Protocol.AUTO:
+        return (tcp,)
+    shared = anywhere or bool(ranges)
+    return tcp, HttpChain(str(port.number) if shared else _route_name(service, port))
+
+
+def _route_name(service: Service, port: ServicePort) -> str:
+    return f"{service.hostname}:{port.number}"
+
+
+def _virtual_host(service: Service, port: ServicePort, audience: Audience) -> WantedHost:
+    own = [service.hostname, f"{service.hostname}."] if "*" not in service.hostname else [service.hostname]
+    short = _short_names(service, audience)
+    if service.headless:
+        own += [f"*.{name}" for name in own]
+        short += [f"*.{name}" for name in short]
+    addresses = (f"[{a}]" if ":" in a else a for a in _bound(service, audience))
+    return WantedHost(
+        port=port.number,
+        name=_route_name(service, port),
+        age=service.age,
+        own=tuple(own),
+        short=tuple(short),
+        addresses=tuple(addresses),
+        routes=(Route(names.outbound(port.number, service.hostname)),),
+    )
+
+
+def _short_names(service: Service, audience: Audience) -> list[str]:
+    """The shorter names of a Kubernetes service, as a pod's search domains complete them."""
+    suffix = f".svc.{audience.settings.cluster_domain}"
+    if not service.hostname.endswith(suffix):
+        return []
+    short = service.hostname.removesuffix(suffix)
+    name, _, namespace = short.rpartition(".")
+    alone = [name] if namespace == audience.namespace else []
+    return [*alone, f"{short}.svc", short]
+
+
+def _own_routes(service: Service, port: ServicePort) -> RouteConfigurationSpec:
+    """The routes of a listener that stands for one host alone."""
+    name = _route_name(service, port)
+    route = Route(names.outbound(port.number, service.hostname))
+    return RouteConfigurationSpec(name, (VirtualHostSpec(name, ("*",), (route,)),), catch_all="")

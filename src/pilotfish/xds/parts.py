@@ -1,0 +1,78 @@
+"""Parts: the pieces that proxies' configurations are put together from, each shared by all that need it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping
+
+from pilotfish.mesh.model import Model
+from pilotfish.xds.entries import Entry, Spec, entry
+from pilotfish.xds.source import Changes
+
+Specs = Mapping[tuple[str, str], Spec]
+"""Specs by type URL and name."""
+
+
+class Part(ABC):
+    """Entries by type and name, and what changed of them since that was last asked."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, dict[str, Entry]] = {}
+        self._changed: dict[str, set[str]] = {}
+
+    def entries(self, type_url: str) -> Mapping[str, Entry]:
+        return self._entries.setdefault(type_url, {})
+
+    def put(self, spec: Spec) -> None:
+        """Have the resource of this spec under its name."""
+        entries = self._entries.setdefault(spec.type_url, {})
+        before = entries.get(spec.name)
+        if before is None or before.spec != spec:
+            entries[spec.name] = entry(spec)
+            self._changed.setdefault(spec.type_url, set()).add(spec.name)
+
+    def drop(self, type_url: str, name: str) -> None:
+        """Have no resource of this name."""
+        if self._entries.get(type_url, {}).pop(name, None) is not None:
+            self._changed.setdefault(type_url, set()).add(name)
+
+    def replace(self, before: Iterable[Spec], after: Collection[Spec]) -> None:
+        """Put all specs of `after`, and drop those of `before` that none of `after` takes the place of."""
+        kept = {(spec.type_url, spec.name) for spec in after}
+        for spec in before:
+            if (spec.type_url, spec.name) not in kept:
+                self.drop(spec.type_url, spec.name)
+        for spec in after:
+            self.put(spec)
+
+    def take_changes(self) -> Changes:
+        """What changed since the last call."""
+        changed, self._changed = self._changed, {}
+        return {type_url: frozenset(names) for type_url, names in changed.items()}
+
+    def specs(self) -> Specs:
+        """Everything there is."""
+        return {(url, name): e.spec for url, entries in self._entries.items() for name, e in entries.items()}
+
+    @abstractmethod
+    def anew(self, model: Model) -> Part:
+        """The same part, made from nothing: what this one must equal after any number of updates."""
+
+
+def specs_of(parts: Iterable[Part]) -> Specs:
+    """Everything in several parts."""
+    return {where: spec for part in parts for where, spec in part.specs().items()}
+
+
+def differences(before: Specs, after: Specs) -> Changes:
+    """The names that stand for different specs, by type."""
+    changed: dict[str, set[str]] = {}
+    for type_url, name in before.keys() | after.keys():
+        if before.get((type_url, name)) != after.get((type_url, name)):
+            changed.setdefault(type_url, set()).add(name)
+    return {type_url: frozenset(names) for type_url, names in changed.items()}
+
+
+def merged(one: Changes, other: Changes) -> Changes:
+    none: frozenset[str] = frozenset()
+    return {url: one.get(url, none) | other.get(url, none) for url in one.keys() | other.keys()}

@@ -1,0 +1,95 @@
+"""The inbound configuration of one workload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pilotfish.mesh.index import LabelIndex, MultiMap
+from pilotfish.mesh.model import Model, Touched
+from pilotfish.mesh.protocols import Protocol
+from pilotfish.mesh.records import Labels, WorkloadKey
+from pilotfish.xds.build.clusters import InboundClusterSpec, Upstream
+from pilotfish.xds.build.inbound import InboundPort, VirtualInboundSpec
+from pilotfish.xds.entries import Spec
+from pilotfish.xds.outbound import Audience
+from pilotfish.xds.parts import Part
+
+
+class Inbound(Part):
+    """What a sidecar does with connections that come for its workload.
+
+    `node_labels` are the proxy's own word for the workload's labels; what the mesh knows of the workload goes first.
+    """
+
+    def __init__(self, key: WorkloadKey, address: str, node_labels: Labels, audience: Audience, model: Model) -> None:
+        super().__init__()
+        self.key = key
+        self.address = address
+        self._node_labels = node_labels
+        self._audience = audience
+        self._model = model
+        self.update()
+        self.take_changes()
+
+    @property
+    def labels(self) -> Labels:
+        workload = self._model.workload(self.key)
+        return workload.labels if workload else self._node_labels
+
+    def anew(self, model: Model) -> Inbound:
+        return Inbound(self.key, self.address, self._node_labels, self._audience, model)
+
+    def update(self) -> None:
+        """Look again at what selects or names the workload."""
+        self.replace(tuple(self.specs().values()), tuple(self._wanted()))
+
+    def _wanted(self) -> Iterator[Spec]:
+        settings = self._audience.settings
+        ports = []
+        workload = self._model.workload(self.key)
+        for target in self._model.targets(self.key.namespace, self.labels, self.address, workload):
+            protocol = target.port.protocol
+            if protocol is Protocol.UDP or settings.reserved(target.number):
+                continue
+            ports.append(InboundPort(target.number, target.port.number, protocol))
+            upstream = Upstream.HTTP2 if protocol.is_http2 else Upstream.HTTP1
+            if protocol is Protocol.AUTO:
+                upstream = Upstream.AS_DOWNSTREAM
+            yield InboundClusterSpec(target.number, upstream, settings.connect_timeout, self._audience.ipv6)
+        yield VirtualInboundSpec(self._audience.wildcard, tuple(ports), settings)
+
+
+class InboundIndex:
+    """Finds the inbound parts that a change of the mesh touches, without asking the others."""
+
+    def __init__(self) -> None:
+        self._of: MultiMap[WorkloadKey, Inbound] = MultiMap()
+        self._at: MultiMap[str, Inbound] = MultiMap()
+        self._labelled: LabelIndex[Inbound] = LabelIndex()
+
+    def put(self, inbound: Inbound) -> None:
+        self._of.add(inbound.key, inbound)
+        self._at.add(inbound.address, inbound)
+        self._labelled.put(inbound, inbound.key.namespace, inbound.labels)
+
+    def discard(self, inbound: Inbound) -> None:
+        self._of.remove(inbound.key, inbound)
+        self._at.remove(inbound.address, inbound)
+        self._labelled.discard(inbound)
+
+    def touched(self, touched: Touched) -> set[Inbound]:
+        """Those whose workload changed, or is or was selected or listed by a host that changed."""
+        found: set[Inbound] = set()
+        for key in touched.workloads:
+            for inbound in self._of[key]:
+                self._labelled.put(inbound, inbound.key.namespace, inbound.labels)
+                found.add(inbound)
+        for before, after in touched.hosts.values():
+            if before and after and before.service == after.service and after.service.selector:
+                continue  # its endpoints changed, which its workloads do not look at
+            for host in filter(None, (before, after)):
+                found.update(self._labelled.select(host.service.namespace, host.service.selector))
+                if not host.service.selector:
+                    addresses = {e.address for _, endpoints in host.endpoints for e in endpoints}
+                    found.update(inbound for address in addresses for inbound in self._at[address])
+        return found
