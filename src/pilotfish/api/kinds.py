@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pilotfish.api import apps, columns, core, discovery, install, networking
+from pilotfish.api import apps, columns, core, defaults, discovery, install, networking
 from pilotfish.api.scheme import Kind, Scheme
 
 STATUS = frozenset({"status"})
@@ -13,7 +13,8 @@ ISTIO_CATEGORIES = ("istio-io", "networking-istio-io")
 
 NAMESPACE = Kind(
     "", V1, "Namespace", "namespaces", core.Namespace,
-    short_names=("ns",), namespaced=False, subresources=frozenset({"status", "finalize"}), columns=columns.NAMESPACE,
+    short_names=("ns",), namespaced=False, subresources=frozenset({"status", "finalize"}),
+    name_format="label", default=defaults.namespace, columns=columns.NAMESPACE,
 )  # fmt: skip
 NODE = Kind(
     "", V1, "Node", "nodes", core.Node,
@@ -21,34 +22,38 @@ NODE = Kind(
 )  # fmt: skip
 POD = Kind(
     "", V1, "Pod", "pods", core.Pod,
-    short_names=("po",), categories=("all",), subresources=STATUS, columns=columns.POD,
+    short_names=("po",), categories=("all",), subresources=STATUS,
+    default=defaults.pod, grace_period=defaults.pod_grace_period, columns=columns.POD,
 )  # fmt: skip
 SERVICE = Kind(
     "", V1, "Service", "services", core.Service,
-    short_names=("svc",), categories=("all",), subresources=STATUS, columns=columns.SERVICE,
+    short_names=("svc",), categories=("all",), subresources=STATUS,
+    name_format="dns1035", default=defaults.service, columns=columns.SERVICE,
 )  # fmt: skip
 ENDPOINTS = Kind(
     "", V1, "Endpoints", "endpoints", core.Endpoints,
-    singular="endpoints", short_names=("ep",), columns=columns.ENDPOINTS,
+    singular="endpoints", short_names=("ep",), default=defaults.endpoints, columns=columns.ENDPOINTS,
 )  # fmt: skip
 EVENT = Kind("", V1, "Event", "events", core.Event, short_names=("ev",), columns=columns.EVENT)
 CONFIG_MAP = Kind("", V1, "ConfigMap", "configmaps", core.ConfigMap, short_names=("cm",), columns=columns.CONFIG_MAP)
-SECRET = Kind("", V1, "Secret", "secrets", core.Secret, columns=columns.SECRET)
+SECRET = Kind("", V1, "Secret", "secrets", core.Secret, default=defaults.secret, columns=columns.SECRET)
 SERVICE_ACCOUNT = Kind(
     "", V1, "ServiceAccount", "serviceaccounts", core.ServiceAccount,
     short_names=("sa",), columns=columns.SERVICE_ACCOUNT,
 )  # fmt: skip
 DEPLOYMENT = Kind(
     "apps", V1, "Deployment", "deployments", apps.Deployment,
-    short_names=("deploy",), categories=("all",), subresources=STATUS_AND_SCALE, columns=columns.DEPLOYMENT,
+    short_names=("deploy",), categories=("all",), subresources=STATUS_AND_SCALE,
+    default=defaults.deployment, columns=columns.DEPLOYMENT,
 )  # fmt: skip
 REPLICA_SET = Kind(
     "apps", V1, "ReplicaSet", "replicasets", apps.ReplicaSet,
-    short_names=("rs",), categories=("all",), subresources=STATUS_AND_SCALE, columns=columns.REPLICA_SET,
+    short_names=("rs",), categories=("all",), subresources=STATUS_AND_SCALE,
+    default=defaults.replica_set, columns=columns.REPLICA_SET,
 )  # fmt: skip
 ENDPOINT_SLICE = Kind(
     "discovery.k8s.io", V1, "EndpointSlice", "endpointslices", discovery.EndpointSlice,
-    columns=columns.ENDPOINT_SLICE,
+    default=defaults.endpoint_slice, columns=columns.ENDPOINT_SLICE,
 )  # fmt: skip
 SERVICE_ENTRY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "ServiceEntry", "serviceentries", networking.ServiceEntry,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pilotfish.api.errors import FieldError
 from pilotfish.api.meta import Document, Object, parse_timestamp
@@ -37,13 +37,21 @@ def _no_errors(obj: Any) -> Iterable[FieldError]:
     return ()
 
 
+def _no_update_errors(new: Any, old: Any) -> Iterable[FieldError]:
+    return ()
+
+
 @dataclass(frozen=True, eq=False)
 class Kind(Generic[T]):
     """One kind of object.
 
     `versions` are the served versions, newest first, which share one schema; the first is the stored one.
     `strict` kinds refuse unknown fields whatever the client asks (Istio's); the others keep them.
-    `default` fills a document in place; `validate` yields the faults of a typed object.
+    `default` fills a document in place; `validate` yields the faults of a typed object, and `validate_update` those
+    of a change, given the new object and the old one.
+    `name_format` says what a name may be (apimachinery validation): a DNS-1123 subdomain or label, or a DNS-1035 label.
+    `grace_period` makes deletion graceful: given the document and the seconds that the client asked for (or None), it
+    says how many seconds the object stays before whoever runs it removes it; 0 removes it at once.
     `not_honoured` are the paths of valid fields that change nothing yet, e.g. "spec.ports[].targetPort".
     """
 
@@ -58,9 +66,12 @@ class Kind(Generic[T]):
     namespaced: bool = True
     subresources: frozenset[str] = frozenset()
     strict: bool = False
-    columns: tuple[Column[T], ...] = ()
+    columns: tuple[Column[Any], ...] = ()
     default: Callable[[Document], None] = _no_defaults
     validate: Callable[[T], Iterable[FieldError]] = _no_errors
+    validate_update: Callable[[T, T], Iterable[FieldError]] = _no_update_errors
+    name_format: Literal["subdomain", "label", "dns1035"] = "subdomain"
+    grace_period: Callable[[Document, int | None], int] | None = None
     not_honoured: frozenset[str] = frozenset()
 
     @property

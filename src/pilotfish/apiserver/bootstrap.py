@@ -1,0 +1,23 @@
+"""The objects that every cluster has from its start."""
+
+from __future__ import annotations
+
+from pilotfish.api.errors import AlreadyExists
+from pilotfish.api.kinds import NAMESPACE
+from pilotfish.apiserver.resources import Resources
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+
+async def ensure_default_objects(resources: Resources) -> None:
+    """Create what is missing of Kubernetes' own namespaces."""
+    for name in NAMESPACES:
+        if resources.read(NAMESPACE, "", name) is None:
+            await _create_namespace(resources, name)
+
+
+async def _create_namespace(resources: Resources, name: str) -> None:
+    try:
+        await resources.create(NAMESPACE, "", {"metadata": {"name": name}})
+    except AlreadyExists:
+        return
