@@ -27,7 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def gateway_ip(self) -> str:
-        """The node's own address inside the mesh: the first of the pod network, on the mesh's dummy link."""
+        """The node's own address inside the mesh: the first of the pod network, on the mesh's own link."""
         return str(ipaddress.ip_network(self.pod_cidr)[1])
 
     @property

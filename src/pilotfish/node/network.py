@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pyroute2 import IPRoute
 
 from pilotfish.node import netns
+from pilotfish.node.firewall import close_foreign_chains, open_foreign_chains
 from pilotfish.node.meshnetwork import AUTO_ALLOCATED, MeshNetwork, host_table, link_prefix, netns_prefix
 from pilotfish.node.nft import NftError, replace_table, run_nft, tables
 from pilotfish.node.podnetwork import delete_link
@@ -39,6 +40,7 @@ def ensure_host_network(mesh: MeshNetwork) -> None:
     uplinks = {links[route.get("oif")] for route in default_routes if route.get("oif") in links} & foreign
     opened = {name for name in uplinks if not _forwarding(name)} | _opened_by(host_table(mesh.home_id))
     run_nft(render_host_table(mesh, opened, foreign))
+    open_foreign_chains(mesh.home_id)
     for name in opened & foreign:
         write_sysctl(f"net/ipv4/conf/{name}/forwarding", 1)
 
@@ -46,6 +48,7 @@ def ensure_host_network(mesh: MeshNetwork) -> None:
 def remove_host_network(home_id: str) -> None:
     """Removes every link, namespace and table of the mesh, whole or half-made, and nothing else. Blocks."""
     _close_uplinks(home_id)
+    close_foreign_chains(home_id)
     with IPRoute() as netlink:
         for link in netlink.get_links():
             if link.get("ifname").startswith(link_prefix(home_id)):

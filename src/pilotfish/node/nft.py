@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from pilotfish.node import netns as namespaces
 
@@ -21,7 +23,14 @@ def run_nft(script: str, netns: Path | None = None) -> str:
 
     Raises NftError when nft is missing, refuses the script, or does not answer in time. Blocks.
     """
-    return _run(script) if netns is None else namespaces.run_in(netns, lambda: _run(script))
+    arguments = ["--file", "/dev/stdin"]
+    return _run(arguments, script) if netns is None else namespaces.run_in(netns, lambda: _run(arguments, script))
+
+
+def query_nft(command: str) -> list[dict[str, Any]]:
+    """The objects that a list command prints, in the caller's own namespace (libnftables-json(5)). Blocks."""
+    listed: list[dict[str, Any]] = json.loads(_run(["--json", "--handle", command]))["nftables"]
+    return listed
 
 
 def tables(prefix: str) -> list[str]:
@@ -40,13 +49,18 @@ def nft_program() -> str | None:
     return shutil.which("nft", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")
 
 
-def _run(script: str) -> str:
+def _run(arguments: list[str], script: str = "") -> str:
     program = nft_program()
     if program is None:
         raise NftError("the program nft is not installed; install it, for example with: apt-get install nftables")
     try:
         done = subprocess.run(
-            [program, "-f", "/dev/stdin"], input=script, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+            [program, *arguments],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise NftError(f"nft did not finish within {_TIMEOUT:.0f} seconds") from None

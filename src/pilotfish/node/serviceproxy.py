@@ -10,15 +10,21 @@ The rules are data first: `translations` says what goes where, `render` and `ren
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from pyroute2.netlink.exceptions import NetlinkError
+
 from pilotfish.api.core import Service, ServicePort
 from pilotfish.api.discovery import SERVICE_NAME_LABEL, Endpoint, EndpointPort, EndpointSlice
+from pilotfish.node.conntrack import Flow, forget_udp_flows
 from pilotfish.node.meshnetwork import MeshNetwork, services_table
 from pilotfish.node.nft import NftError, replace_table, run_nft
+
+log = logging.getLogger(__name__)
 
 _PROTOCOLS = {"TCP": "tcp", "UDP": "udp"}
 
@@ -126,18 +132,42 @@ class ServiceProxy:
         NftError.
         """
         wanted = translations(services, slices)
-        if self._present is None or replace:
-            self._replace(wanted)
-        elif script := render_changes(self._mesh, self._present, wanted):
-            try:
-                run_nft(script)
-            except NftError:  # somebody else changed the table, as `nft flush ruleset` does
-                self._replace(wanted)
+        present, self._present = self._present, None  # unknown, should this fail
+        if present is None or replace or not self._change(present, wanted):
+            run_nft(render(self._mesh, wanted))
+        if _udp(present or {}) != _udp(wanted):
+            self._move_udp_clients(_udp(wanted))
         self._present = wanted
 
-    def _replace(self, wanted: Translations) -> None:
-        self._present = None  # unknown, should this fail
-        run_nft(render(self._mesh, wanted))
+    def _change(self, present: Translations, wanted: Translations) -> bool:
+        """Whether the table could be changed; it could not if somebody else did, as `nft flush ruleset` does."""
+        script = render_changes(self._mesh, present, wanted)
+        try:
+            if script:
+                run_nft(script)
+        except NftError as error:
+            log.warning("the service table is not as it was left, making it anew: %s", error)
+            return False
+        return True
+
+    def _move_udp_clients(self, wanted: Translations) -> None:
+        """Lets clients whose endpoint is gone be translated again. The rules are in force whether or not this works."""
+        endpoints = {
+            (frontend.address, frontend.port): set(backends.endpoints) for frontend, backends in wanted.items()
+        }
+
+        def stale(flow: Flow) -> bool:
+            address = flow.destination[0]
+            return address in self._mesh.service_cidr and flow.answered_by not in endpoints.get(flow.destination, ())
+
+        try:
+            forget_udp_flows(stale)
+        except (OSError, NetlinkError) as error:
+            log.warning("UDP clients stay with endpoints that are gone until they pause for two minutes: %s", error)
+
+
+def _udp(state: Translations) -> Translations:
+    return {frontend: backends for frontend, backends in state.items() if frontend.protocol == "udp"}
 
 
 def _cluster_addresses(service: Service) -> list[IPv4Address]:

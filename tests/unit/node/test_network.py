@@ -191,6 +191,32 @@ for _ in range(30):
 """
 
 
+def test_pods_pass_a_firewall_that_drops_what_it_does_not_know(
+    mesh_network: MeshNetwork, on_throwaway_host: OnHost
+) -> None:
+    docker = """
+table ip filter {
+    chain FORWARD {
+        type filter hook forward priority filter; policy drop;
+        ip saddr 172.17.0.0/16 accept
+    }
+}
+"""
+
+    def body() -> None:
+        run_nft(docker)
+        before = _host_state()
+        one, two = _two_pods(mesh_network)
+        ensure_host_network(mesh_network)
+        assert _run("nft list ruleset").count(f'comment "pilotfish-{mesh_network.home_id}"') == 2
+        with _answering(two.path, "10.77.0.3", 8080):
+            assert netns.run_in(one.path, lambda: _connect("10.77.0.3", 8080)) == "10.77.0.2"
+        remove_host_network(mesh_network.home_id)
+        assert _host_state() == before
+
+    on_throwaway_host(body)
+
+
 @pytest.fixture
 def far_ends() -> Iterator[tuple[Path, Path]]:
     """Two namespaces that can be what is behind a host's links."""
