@@ -43,7 +43,7 @@ async def obtain(
     # The address is the node's own; the certificate bears the name by which Istio's proxies know the control plane.
     options = [("grpc.ssl_target_name_override", SERVER_NAME)]
     async with grpc.aio.secure_channel(target, credentials, options=options) as channel:
-        call = channel.unary_unary(CERTIFICATE_METHOD)
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(CERTIFICATE_METHOD)
         try:
             reply = await call(request.SerializeToString(), timeout=timeout)
         except grpc.aio.AioRpcError as error:
