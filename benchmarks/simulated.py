@@ -1,0 +1,155 @@
+"""Simulated proxies: thousands of delta ADS clients in one process, which subscribe like sidecars and check what comes.
+
+A proxy asks for all clusters and listeners, for the endpoints of every cluster that it is sent and the routes of every
+listener, and acknowledges each response. What it holds is known by name and version, with the time of the last change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from pilotfish.xds.server import SERVICE
+from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE
+
+METHOD = f"/{SERVICE}/DeltaAggregatedResources"
+SERVER_NAME = "istiod.istio-system.svc"
+OPTIONS = [
+    # A connection of its own for each proxy, as it is with real ones.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.ssl_target_name_override", SERVER_NAME),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
+_DEPENDENTS = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
+
+
+class Inconsistent(Exception):
+    """A proxy was sent what the protocol does not allow."""
+
+
+@dataclass
+class SimulatedProxy:
+    """One proxy; its state outlives connections, as a real one's does.
+
+    `route_of` names a listener's route configuration ("" for none). `changed_at` is monotonic, in seconds.
+    """
+
+    node_id: str
+    route_of: Callable[[str], str] = lambda listener: listener
+    held: dict[str, dict[str, str]] = field(
+        default_factory=lambda: {t: {} for t in (CLUSTER, ENDPOINT, LISTENER, ROUTE)}
+    )
+    wanted: dict[str, set[str]] = field(default_factory=lambda: {ENDPOINT: set(), ROUTE: set()})
+    missing: set[tuple[str, str]] = field(default_factory=set)
+    changed_at: float = 0.0
+    received: int = 0
+    """Resources and removals sent to it in its life."""
+    streams: int = 0
+
+    def state_hash(self) -> str:
+        """Equal for proxies that hold the same resources at the same versions."""
+        digest = hashlib.blake2b(digest_size=8)
+        for type_url, versions in sorted(self.held.items()):
+            for name, version in sorted(versions.items()):
+                digest.update(f"{type_url}\0{name}\0{version}\0".encode())
+        return digest.hexdigest()
+
+    @property
+    def configured(self) -> bool:
+        """Whether it has had an answer to everything that it asked for."""
+        return bool(self.held[CLUSTER]) and all(
+            name in self.held[type_url] or (type_url, name) in self.missing
+            for type_url, names in self.wanted.items()
+            for name in names
+        )
+
+    async def run(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
+        """Stay connected until cancelled."""
+        channel = (
+            grpc.aio.secure_channel(target, credentials, options=OPTIONS)
+            if credentials
+            else grpc.aio.insecure_channel(target, options=OPTIONS)
+        )
+        async with channel:
+            while True:
+                try:
+                    await self._converse(channel.stream_stream(METHOD)(wait_for_ready=True))
+                except grpc.aio.AioRpcError as error:
+                    if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+                        raise
+                await asyncio.sleep(0.1)
+
+    async def _converse(self, call: Any) -> None:
+        first = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, initial_resource_versions=self.held[CLUSTER])
+        first.node.id = self.node_id
+        await call.write(first.SerializeToString())
+        for type_url in (ENDPOINT, LISTENER, ROUTE):
+            names = self.wanted.get(type_url)
+            if names or type_url == LISTENER:
+                await self._ask(call, type_url, names or (), initial=True)
+        self.streams += 1
+        while (message := await call.read()) is not grpc.aio.EOF:
+            await self._take(call, discovery_pb2.DeltaDiscoveryResponse.FromString(message))
+
+    async def _take(self, call: Any, response: Any) -> None:
+        versions = self.held[response.type_url]
+        wanted = self.wanted.get(response.type_url)
+        for resource in response.resources:
+            if wanted is not None and resource.name not in wanted:
+                raise Inconsistent(f"{self.node_id} was sent {resource.name}, which it had not asked for")
+            versions[resource.name] = resource.version
+        for name in response.removed_resources:
+            versions.pop(name, None)
+            if wanted is not None and name in wanted:
+                self.missing.add((response.type_url, name))
+        self.received += len(response.resources) + len(response.removed_resources)
+        self.changed_at = time.monotonic()
+        if dependent := _DEPENDENTS.get(response.type_url):
+            added = {name for resource in response.resources if (name := self._dependent(response.type_url, resource))}
+            removed = set(response.removed_resources) & self.wanted[dependent]
+            if new := added - self.wanted[dependent]:
+                self.wanted[dependent] |= new
+                await self._ask(call, dependent, new)
+            if removed:
+                self.wanted[dependent] -= removed
+                await self._ask(call, dependent, (), removed)
+        answer = discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+        await call.write(answer.SerializeToString())
+
+    def _dependent(self, type_url: str, resource: Any) -> str:
+        if type_url == LISTENER:
+            return self.route_of(resource.name)
+        cluster = cluster_pb2.Cluster.FromString(resource.resource.value)
+        uses_endpoints = cluster.type == cluster_pb2.Cluster.EDS
+        return str(cluster.eds_cluster_config.service_name or cluster.name) if uses_endpoints else ""
+
+    async def _ask(self, call: Any, type_url: str, names: Any, removed: Any = (), *, initial: bool = False) -> None:
+        request = discovery_pb2.DeltaDiscoveryRequest(
+            type_url=type_url,
+            resource_names_subscribe=sorted(names),
+            resource_names_unsubscribe=sorted(removed),
+            initial_resource_versions=self.held[type_url] if initial else {},
+        )
+        await call.write(request.SerializeToString())
+
+
+async def run_all(
+    proxies: list[SimulatedProxy], target: str, credentials: grpc.ChannelCredentials | None, until: asyncio.Event
+) -> None:
+    """Keep all of them connected until the event is set. Raises what any of them raises."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(proxy.run(target, credentials)) for proxy in proxies]
+        waiting = tasks.create_task(until.wait())
+        await waiting
+        for task in running:
+            task.cancel()
