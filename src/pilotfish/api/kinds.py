@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pilotfish.api import apps, columns, core, defaults, discovery, install, networking
+from pilotfish.api import apps, columns, core, defaults, discovery, install, networking, pod_validation, validation
 from pilotfish.api.scheme import Kind, Scheme
 
 STATUS = frozenset({"status"})
@@ -23,20 +23,32 @@ NODE = Kind(
 POD = Kind(
     "", V1, "Pod", "pods", core.Pod,
     short_names=("po",), categories=("all",), subresources=STATUS,
-    default=defaults.pod, grace_period=defaults.pod_grace_period, columns=columns.POD,
+    default=defaults.pod,
+    validate=pod_validation.pod, validate_update=pod_validation.pod_update, grace_period=defaults.pod_grace_period,
+    columns=columns.POD,
 )  # fmt: skip
 SERVICE = Kind(
     "", V1, "Service", "services", core.Service,
     short_names=("svc",), categories=("all",), subresources=STATUS,
-    name_format="dns1035", default=defaults.service, columns=columns.SERVICE,
+    name_format="dns1035", default=defaults.service,
+    validate=validation.service, validate_update=validation.service_update, columns=columns.SERVICE,
 )  # fmt: skip
 ENDPOINTS = Kind(
     "", V1, "Endpoints", "endpoints", core.Endpoints,
-    singular="endpoints", short_names=("ep",), default=defaults.endpoints, columns=columns.ENDPOINTS,
+    singular="endpoints", short_names=("ep",), default=defaults.endpoints,
+    validate=validation.endpoints, columns=columns.ENDPOINTS,
 )  # fmt: skip
 EVENT = Kind("", V1, "Event", "events", core.Event, short_names=("ev",), columns=columns.EVENT)
-CONFIG_MAP = Kind("", V1, "ConfigMap", "configmaps", core.ConfigMap, short_names=("cm",), columns=columns.CONFIG_MAP)
-SECRET = Kind("", V1, "Secret", "secrets", core.Secret, default=defaults.secret, columns=columns.SECRET)
+CONFIG_MAP = Kind(
+    "", V1, "ConfigMap", "configmaps", core.ConfigMap,
+    short_names=("cm",), columns=columns.CONFIG_MAP,
+    validate=validation.config_map, validate_update=validation.config_map_update,
+)  # fmt: skip
+SECRET = Kind(
+    "", V1, "Secret", "secrets", core.Secret,
+    default=defaults.secret, validate=validation.secret, validate_update=validation.secret_update,
+    columns=columns.SECRET,
+)  # fmt: skip
 SERVICE_ACCOUNT = Kind(
     "", V1, "ServiceAccount", "serviceaccounts", core.ServiceAccount,
     short_names=("sa",), columns=columns.SERVICE_ACCOUNT,
@@ -44,16 +56,20 @@ SERVICE_ACCOUNT = Kind(
 DEPLOYMENT = Kind(
     "apps", V1, "Deployment", "deployments", apps.Deployment,
     short_names=("deploy",), categories=("all",), subresources=STATUS_AND_SCALE,
-    default=defaults.deployment, columns=columns.DEPLOYMENT,
+    default=defaults.deployment,
+    validate=validation.deployment, validate_update=validation.deployment_update, columns=columns.DEPLOYMENT,
 )  # fmt: skip
 REPLICA_SET = Kind(
     "apps", V1, "ReplicaSet", "replicasets", apps.ReplicaSet,
     short_names=("rs",), categories=("all",), subresources=STATUS_AND_SCALE,
-    default=defaults.replica_set, columns=columns.REPLICA_SET,
+    default=defaults.replica_set,
+    validate=validation.replica_set, validate_update=validation.replica_set_update, columns=columns.REPLICA_SET,
 )  # fmt: skip
 ENDPOINT_SLICE = Kind(
     "discovery.k8s.io", V1, "EndpointSlice", "endpointslices", discovery.EndpointSlice,
-    default=defaults.endpoint_slice, columns=columns.ENDPOINT_SLICE,
+    default=defaults.endpoint_slice,
+    validate=validation.endpoint_slice, validate_update=validation.endpoint_slice_update,
+    columns=columns.ENDPOINT_SLICE,
 )  # fmt: skip
 SERVICE_ENTRY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "ServiceEntry", "serviceentries", networking.ServiceEntry,

@@ -25,6 +25,10 @@ SYSTEM = User("system:pilotfish", ("system:masters", "system:authenticated"))
 """The control plane itself, when it writes from within the API server's process."""
 
 
+def _nobody_waits(release: Callable[[], None]) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class AdmissionRequest:
     """One write of an object itself (not of its status). `old` is None for CREATE. `document` is not to be changed."""
@@ -37,6 +41,8 @@ class AdmissionRequest:
     old: Document | None
     user: User
     get: Reader
+    on_settled: Callable[[Callable[[], None]], object] = _nobody_waits
+    """Registers what is to be called when the write is stored, or has failed: for what was reserved for it."""
 
 
 Admission = Callable[[AdmissionRequest], Document]

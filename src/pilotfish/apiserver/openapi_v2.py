@@ -9,6 +9,8 @@ from pilotfish.api.meta import Document
 
 PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 """The protobuf media type that kubectl asks for (gnostic openapi.v2.Document)."""
+PROTOBUF_ANSWER = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""What the answer is called, as in Kubernetes: clients refuse the @ in a media type that they parse."""
 
 _TITLE, _VERSION = "Pilotfish", "v1"
 

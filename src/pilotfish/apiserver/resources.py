@@ -6,6 +6,7 @@ HTTP (`routes`) and the client within the process (`local`) are both thin layers
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -112,13 +113,21 @@ class Resources:
             if prefix:
                 about["name"] = metadata.generated_name(prefix)
             try:
-                return await self._create(kind, namespace, msgspec.json.decode(_encode(document)), options, warnings)
+                with contextlib.ExitStack() as settled:
+                    fresh = msgspec.json.decode(_encode(document))
+                    return await self._create(kind, namespace, fresh, options, warnings, settled)
             except AlreadyExists:
                 if not tries:
                     raise
 
     async def _create(
-        self, kind: AnyKind, namespace: str, document: Document, options: WriteOptions, warnings: tuple[str, ...]
+        self,
+        kind: AnyKind,
+        namespace: str,
+        document: Document,
+        options: WriteOptions,
+        warnings: tuple[str, ...],
+        settled: contextlib.ExitStack,
     ) -> Written:
         name = str(document["metadata"].get("name") or "")
         self._check_namespace(kind, namespace, name)
@@ -127,7 +136,7 @@ class Resources:
             document.pop("status", None)
         if "finalize" in kind.subresources:
             document.setdefault("spec", {})["finalizers"] = [NAMESPACE_FINALIZER]
-        document = self._admitted(kind, document, None, options)
+        document = self._admitted(kind, document, None, options, settled)
         self._check(kind, document, None)
         warnings += note_not_honoured(kind, document)
         key = key_of(kind, namespace, name)
@@ -157,14 +166,21 @@ class Resources:
             for attempt in range(_CONFLICT_TRIES):
                 stored = self.get(kind, namespace, name)
                 try:
-                    return await self._update(kind, stored, change, options, subresource)
+                    with contextlib.ExitStack() as settled:
+                        return await self._update(kind, stored, change, options, subresource, settled)
                 except _Overtaken:
                     # A write whose writer went away is still on its way to disk.
                     await asyncio.sleep(0.002 * 2**attempt)
         raise failures.modified(kind, name)
 
     async def _update(
-        self, kind: AnyKind, stored: Stored, change: Change, options: WriteOptions, subresource: str
+        self,
+        kind: AnyKind,
+        stored: Stored,
+        change: Change,
+        options: WriteOptions,
+        subresource: str,
+        settled: contextlib.ExitStack,
     ) -> Written:
         old: Document = msgspec.json.decode(stored.body)
         asked = normalise(kind, change(msgspec.json.decode(stored.body)))
@@ -179,7 +195,7 @@ class Resources:
         document = taken_by(kind, subresource, asked, msgspec.json.decode(stored.body))
         metadata.keep_owned(document, old)
         if not subresource:
-            document = self._admitted(kind, document, old, options)
+            document = self._admitted(kind, document, old, options, settled)
         self._check(kind, document, old)
         warnings += note_not_honoured(kind, document)
         if _has_spec(kind) and _without_bookkeeping(document) != _without_bookkeeping(old):
@@ -248,7 +264,14 @@ class Resources:
                 continue
         return done
 
-    def _admitted(self, kind: AnyKind, document: Document, old: Document | None, options: WriteOptions) -> Document:
+    def _admitted(
+        self,
+        kind: AnyKind,
+        document: Document,
+        old: Document | None,
+        options: WriteOptions,
+        settled: contextlib.ExitStack,
+    ) -> Document:
         """The document with defaults, after admission. Admission may add parts that need defaults in their turn."""
         decode(kind, document)  # so that what follows can rely on the types
         kind.default(document)
@@ -264,6 +287,7 @@ class Resources:
                 old=old,
                 user=options.user,
                 get=self.read,
+                on_settled=settled.callback,
             ),
         )
         if admitted is not document:

@@ -149,7 +149,7 @@ async def _version(request: Request) -> Response:
 
 async def _openapi_v2(request: Request) -> Response:
     if openapi_v2.PROTOBUF in request.headers.get("accept", ""):
-        return Response(openapi_v2.protobuf(), media_type=openapi_v2.PROTOBUF)
+        return Response(openapi_v2.protobuf(), media_type=openapi_v2.PROTOBUF_ANSWER)
     return json_response(openapi_v2.document())
 
 
