@@ -136,6 +136,9 @@ class DnsControl:
                 log.warning("the connection to the DNS process broke off: %s", errors.exceptions[0])
             finally:
                 writer.close()
+            if (task := asyncio.current_task()) and task.cancelling():
+                # A cancellation that meets a broken connection gets lost in TaskGroup (Python before 3.13).
+                raise asyncio.CancelledError
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Tell all pods, ask again what has not been answered, and go on until the connection ends. Always raises."""
@@ -146,7 +149,7 @@ class DnsControl:
         self._more.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write(writer))
-            group.create_task(self._read(reader))
+            await self._read(reader)
 
     async def _write(self, writer: asyncio.StreamWriter) -> None:
         while True:

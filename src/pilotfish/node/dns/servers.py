@@ -20,8 +20,8 @@ from pilotfish.node.dns.resolvconf import ResolvConf, parse_resolv_conf
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 1.0
-_TICK_SECONDS = 1.0
-_MAX_INTERVAL_SECONDS = 30.0
+TICK_SECONDS = 1.0
+FIRST_INTERVAL_SECONDS, _MAX_INTERVAL_SECONDS = 2.0, 30.0
 _PROBE = b"\0\0\1\0\0\1\0\0\0\0\0\0" + b"\0" + b"\0\2\0\1"  # recursion desired, one question: NS of the root
 
 
@@ -125,7 +125,7 @@ class Servers:
             )
         server.health = health
         server.failures = 0 if health is Health.UP else server.failures + 1
-        wait = min(2.0**server.failures, _MAX_INTERVAL_SECONDS)
+        wait = min(FIRST_INTERVAL_SECONDS * 2.0 ** (server.failures - 1), _MAX_INTERVAL_SECONDS)
         server.probe_at = None if health is Health.UP else time.monotonic() + wait
 
     async def watch(self, on_change: Callable[[], None]) -> None:
@@ -142,7 +142,7 @@ class Servers:
             if not any(s.health is Health.UNKNOWN for s in self._servers):
                 self._probed.set()
             try:
-                async with asyncio.timeout(_TICK_SECONDS):
+                async with asyncio.timeout(TICK_SECONDS):
                     await self._look.wait()
             except TimeoutError:
                 continue
