@@ -136,12 +136,13 @@ def _cluster(host: Host, port: ServicePort, audience: Audience) -> ClusterSpec:
             return ClusterSpec(name, Discovery.ORIGINAL_DST, upstream, settings.connect_timeout, port_override=override)
         case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
             strict = service.resolution is Resolution.DNS
+            endpoints = tuple(_reduced(e) for e in host.serving(port.number))
             return ClusterSpec(
                 name,
                 Discovery.STRICT_DNS if strict else Discovery.LOGICAL_DNS,
                 upstream,
                 settings.connect_timeout,
-                endpoints=tuple(_reduced(e) for e in host.serving(port.number)),
+                endpoints=endpoints if strict else endpoints[:1],  # Envoy's LOGICAL_DNS looks one name up
                 dns_refresh=settings.dns_refresh,
                 ipv6=audience.ipv6,
             )

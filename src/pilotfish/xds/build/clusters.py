@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
 from envoy.config.core.v3 import address_pb2, protocol_pb2
+from envoy.extensions.clusters.common.dns.v3 import dns_pb2
 from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -190,10 +191,10 @@ def _as_downstream() -> http_protocol_options_pb2.HttpProtocolOptions:
 
 
 def _dns(spec: ClusterSpec) -> dns_cluster_pb2.DnsCluster:
-    family = cluster_pb2.Cluster.V6_ONLY if spec.ipv6 else cluster_pb2.Cluster.V4_ONLY
+    family = dns_pb2.DnsLookupFamily
     return dns_cluster_pb2.DnsCluster(
         dns_refresh_rate=common.duration(spec.dns_refresh),
         respect_dns_ttl=True,
-        dns_lookup_family=family,
+        dns_lookup_family=family.V6_ONLY if spec.ipv6 else family.V4_ONLY,
         all_addresses_in_single_endpoint=spec.discovery is Discovery.LOGICAL_DNS,
     )

