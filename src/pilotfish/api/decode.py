@@ -125,7 +125,10 @@ def _nested(hint: Any) -> tuple[str, type[Struct] | None]:
 
 
 def present_paths(document: Any, paths: frozenset[str]) -> list[str]:
-    """Which of the given paths (lists as "ports[]") the document has a value at, in the order of the paths."""
+    """Which of the given paths the document has a value at, in the order of the paths.
+
+    Lists are written "ports[]"; a path may end in a value that it is about: "spec.resolution=DNS".
+    """
 
     def has(value: Any, steps: list[str]) -> bool:
         if not steps:
@@ -134,6 +137,9 @@ def present_paths(document: Any, paths: frozenset[str]) -> list[str]:
         if step.endswith("[]"):
             items = value.get(step[:-2]) if isinstance(value, Mapping) else None
             return isinstance(items, list) and any(has(item, rest) for item in items)
-        return isinstance(value, Mapping) and step in value and has(value[step], rest)
+        name, equals, wanted = step.partition("=")
+        if not isinstance(value, Mapping) or name not in value:
+            return False
+        return value[name] == wanted if equals else has(value[name], rest)
 
     return [path for path in sorted(paths) if has(document, path.split("."))]

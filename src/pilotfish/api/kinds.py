@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from pilotfish.api import apps, columns, core, defaults, discovery, install, networking, pod_validation, validation
+from pilotfish.api import (
+    apps,
+    columns,
+    core,
+    defaults,
+    discovery,
+    install,
+    istio_validation,
+    networking,
+    pod_validation,
+    validation,
+)
 from pilotfish.api.scheme import Kind, Scheme
 
 STATUS = frozenset({"status"})
@@ -73,11 +84,14 @@ ENDPOINT_SLICE = Kind(
 )  # fmt: skip
 SERVICE_ENTRY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "ServiceEntry", "serviceentries", networking.ServiceEntry,
-    short_names=("se",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True, columns=columns.SERVICE_ENTRY,
+    short_names=("se",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
+    validate=istio_validation.service_entry, not_honoured=istio_validation.SERVICE_ENTRY_NOT_HONOURED,
+    columns=columns.SERVICE_ENTRY,
 )  # fmt: skip
 ISTIO_OPERATOR = Kind(
     "install.istio.io", ("v1alpha1",), "IstioOperator", "istiooperators", install.IstioOperator,
-    short_names=("iop", "io"), subresources=STATUS, strict=True, columns=columns.ISTIO_OPERATOR,
+    short_names=("iop", "io"), subresources=STATUS, strict=True,
+    validate=istio_validation.istio_operator, columns=columns.ISTIO_OPERATOR,
 )  # fmt: skip
 
 SCHEME = Scheme(

@@ -150,77 +150,29 @@ class MeshConfig(Struct):
     service_entry_visibility: Any = None
 
 
+_HONOURED = {
+    "accessLogEncoding",
+    "accessLogFile",
+    "accessLogFormat",
+    "connectTimeout",
+    "defaultConfig",
+    "defaultServiceExportTo",
+    "dnsRefreshRate",
+    "outboundTrafficPolicy",
+    "protocolDetectionTimeout",
+}
+_HONOURED_OF_PROXY = {"concurrency", "holdApplicationUntilProxyStarts", "proxyMetadata"}
+
 NOT_HONOURED = frozenset(
-    {
-        "accessLogEncoding",
-        "caCertificates",
-        "ca",
-        "certificates",
-        "configSources",
-        "defaultDestinationRuleExportTo",
-        "defaultHttpRetryPolicy",
-        "defaultProviders",
-        "defaultTrafficPolicy",
-        "defaultVirtualServiceExportTo",
-        "disableEnvoyListenerLog",
-        "discoverySelectors",
-        "enableAutoMtls",
-        "enableEnvoyAccessLogService",
-        "enableTracing",
-        "extensionProviders",
-        "h2UpgradePolicy",
-        "hboneIdleTimeout",
-        "inboundClusterStatName",
-        "inboundTrafficPolicy",
-        "ingressClass",
-        "ingressControllerMode",
-        "ingressSelector",
-        "ingressService",
-        "localityLbSetting",
-        "meshMTLS",
-        "outboundClusterStatName",
-        "outboundTrafficPolicy.tls",
-        "pathNormalization",
-        "proxyHttpPort",
-        "serviceEntryVisibility",
-        "serviceScopeConfigs",
-        "serviceSettings",
-        "tcpKeepalive",
-        "tlsDefaults",
-        "trustDomainAliases",
-        "verifyCertificateAtClient",
-        "zoneAwareLbSetting",
-        "defaultConfig.availabilityZone",
-        "defaultConfig.binaryPath",
-        "defaultConfig.caCertificatesPem",
-        "defaultConfig.configPath",
-        "defaultConfig.connectionSettings",
-        "defaultConfig.controlPlaneAuthPolicy",
-        "defaultConfig.customConfigFile",
-        "defaultConfig.discoveryRefreshDelay",
-        "defaultConfig.envoyAccessLogService",
-        "defaultConfig.envoyMetricsService",
-        "defaultConfig.envoyMetricsServiceAddress",
-        "defaultConfig.extraStatTags",
-        "defaultConfig.fileFlushInterval",
-        "defaultConfig.fileFlushMinSizeKb",
-        "defaultConfig.gatewayTopology",
-        "defaultConfig.privateKeyProvider",
-        "defaultConfig.proxyBootstrapTemplatePath",
-        "defaultConfig.proxyHeaders",
-        "defaultConfig.proxyStatsMatcher",
-        "defaultConfig.readinessProbe",
-        "defaultConfig.runtimeValues",
-        "defaultConfig.sds",
-        "defaultConfig.statNameLength",
-        "defaultConfig.statsCompression",
-        "defaultConfig.statsdUdpAddress",
-        "defaultConfig.tracing",
-        "defaultConfig.tracingServiceName",
-        "defaultConfig.zipkinAddress",
+    {"outboundTrafficPolicy.tls"}
+    | {f.encode_name for f in msgspec.structs.fields(MeshConfig)} - _HONOURED
+    | {
+        f"defaultConfig.{f.encode_name}"
+        for f in msgspec.structs.fields(ProxyConfig)
+        if f.encode_name not in _HONOURED_OF_PROXY
     }
 )
-"""Fields that are accepted and change nothing yet."""
+"""Fields that are accepted and change nothing yet, by path."""
 
 _MESH_WORDS: Mapping[str, tuple[str, ...]] = {
     "access_log_encoding": ("TEXT", "JSON"),

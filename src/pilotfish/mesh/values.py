@@ -75,7 +75,7 @@ class MultiCluster(Struct):
 
 
 class GlobalValues(Struct):
-    hub: str = "registry.istio.io/testing"
+    hub: str = "istio"
     tag: str | int | float = "latest"
     variant: str = ""
     istio_namespace: str = "istio-system"
@@ -184,7 +184,12 @@ def values_of(document: Document, path: str = "") -> Values:
 
 
 def read_values(text: str) -> Values:
-    """The values in the `values` key of ConfigMap `istio-sidecar-injector`, a JSON text. Raises Invalid."""
+    """The values in the `values` key of ConfigMap `istio-sidecar-injector`, a JSON text; "" means the defaults.
+
+    Raises Invalid, naming each faulty field.
+    """
+    if not text:
+        return Values()
     try:
         document = msgspec.json.decode(text)
     except msgspec.DecodeError as error:
