@@ -1,4 +1,4 @@
-"""Bodies and representations: what a client sends (JSON, YAML), and the form in which it wants the answer."""
+"""Bodies and representations: what a client sends (JSON, YAML, protobuf), and the form in which it wants the answer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from pilotfish.api.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+from pilotfish.apiserver import protobuf
 
 JSON = "application/json"
 YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
@@ -56,6 +57,8 @@ def representation(accept: str, include_object: str = "") -> Representation:
 def parse_body(body: bytes, content_type: str) -> Any:
     """The document of a request's body. Raises BadRequest when it cannot be read, or UnsupportedMediaType."""
     name, _ = media_type(content_type or JSON)
+    if name == protobuf.MEDIA_TYPE:
+        return protobuf.decode_protobuf(body)
     if name in YAML_TYPES or name.endswith("+yaml"):
         try:
             return yaml.load(body, Loader=_YamlLoader)
@@ -75,6 +78,8 @@ def parse_body(body: bytes, content_type: str) -> Any:
 def duplicate_fields(body: bytes, content_type: str) -> tuple[str, ...]:
     """The names of fields that stand twice in one object of a body that has been read before."""
     name, _ = media_type(content_type or JSON)
+    if name == protobuf.MEDIA_TYPE:
+        return ()
     found: list[str] = []
 
     def note(pairs: list[tuple[Hashable, Any]]) -> dict[Hashable, Any]:
