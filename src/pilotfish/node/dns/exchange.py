@@ -10,6 +10,8 @@ import struct
 from pilotfish.node.dns import wire
 
 DNS_PORT = 53
+RESEND_SECONDS = 0.3
+"""A datagram may get lost: the query is sent again after this time, then after twice the time, and so on."""
 _MAX_DATAGRAM = 65535
 _length = struct.Struct(">H")
 
@@ -29,10 +31,19 @@ async def exchange(server: str, packet: bytes, *, tcp: bool, port: int = DNS_POR
 
 
 async def _over_udp(sock: socket.socket, asked: bytes) -> bytes:
-    loop = asyncio.get_running_loop()
-    await loop.sock_sendall(sock, asked)
+    patience = RESEND_SECONDS
     while True:
-        response = await loop.sock_recv(sock, _MAX_DATAGRAM)
+        await asyncio.get_running_loop().sock_sendall(sock, asked)
+        try:
+            async with asyncio.timeout(patience):
+                return await _matching(sock, asked)
+        except TimeoutError:
+            patience *= 2
+
+
+async def _matching(sock: socket.socket, asked: bytes) -> bytes:
+    while True:
+        response = await asyncio.get_running_loop().sock_recv(sock, _MAX_DATAGRAM)
         if _answers(asked, response):
             return response
 

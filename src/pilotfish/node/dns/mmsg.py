@@ -60,12 +60,13 @@ class Batch:
         """Slicing it gives bytes, unlike a bytearray, and so keys for a dictionary."""
         self.slots = tuple(range(0, BATCH * SLOT_SIZE, SLOT_SIZE))
         self.bodies = tuple(slot + _ID_SIZE for slot in self.slots)
-        memory = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        self._out_vectors = bytearray(2 * BATCH * IOVEC_SIZE)
+        # While these live, what they look at can neither move nor be resized.
+        self._fixed = (ctypes.c_char.from_buffer(self.memory), ctypes.c_char.from_buffer(self._out_vectors))
+        memory, out = map(ctypes.addressof, self._fixed)
         self._addresses = ctypes.create_string_buffer(BATCH * _ADDRESS_SIZE)
         self._in_vectors = (_Iovec * BATCH)(*(_Iovec(memory + slot, SLOT_SIZE) for slot in self.slots))
-        self._out_vectors = bytearray(2 * BATCH * IOVEC_SIZE)
         self._received = self._headers(ctypes.addressof(self._in_vectors), 1)
-        out = ctypes.addressof(ctypes.c_char.from_buffer(self._out_vectors))
         self._to_send = self._headers(out, 2)
         # The ids' vectors stay; the places between them take the answers' vectors.
         self._vectors = [v for slot in self.slots for v in (iovec(memory + slot, _ID_SIZE), b"")]

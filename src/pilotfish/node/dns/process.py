@@ -96,7 +96,8 @@ async def run(
                 "connected": subscription.connected,
             }
 
-        responder.update(snapshot.load(names_file(home)), ())
+        if saved := snapshot.load(names_file(home)):
+            responder.update(saved, ())
         # What is here now stays: the collector need not look at it again, least of all while queries wait.
         gc.collect()
         gc.freeze()

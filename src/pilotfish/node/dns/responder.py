@@ -41,6 +41,7 @@ class Responder:
         self._domain = wire.encode_name(cluster_domain).lower()
         self._counters = counters
         self._views: dict[str, View] = {}
+        self._informed = False
 
     def view(self, namespace: str) -> View:
         """The view of a namespace's pods, the same for all of them."""
@@ -63,6 +64,7 @@ class Responder:
 
     def update(self, changed: Iterable[NameRecord], removed: Iterable[str]) -> None:
         """Apply a change of the name table; answers given from here on are the new ones."""
+        self._informed = True
         touched = self._table.update(changed, removed)
         for view in self._views.values():
             view.hot.forget(touched)
@@ -114,6 +116,9 @@ class Responder:
         """A name that nobody in the mesh owns, as far as the table knows: every such lookup comes through here."""
         if not self._in_mesh_domain(query.name):
             return self._ask_upstream(query, tcp=tcp)
+        if not self._informed:
+            # Without a name table nobody can say that a name of the mesh does not exist; clients try again.
+            return wire.answer(query, Rcode.SERVFAIL, authoritative=False)
         self._counters.unknown_in_mesh_domain += 1
         body = wire.answer(query, Rcode.NXDOMAIN)
         if query.plain and not tcp:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 TOTAL_SECONDS = 2.0
 PATIENCE_SECONDS = 0.5
-"""How long a server has before the next one, or the same one again, is asked too."""
+"""How long a server has before the next one is asked too."""
 MAX_IN_FLIGHT = 1024
 
 _Exchange = asyncio.Task[bytes | None]
@@ -112,7 +112,7 @@ class Upstream:
 
         The next server is asked when one fails or takes long, and who was asked before may still answer.
         """
-        turns = deque(servers if tcp else servers * 2)
+        turns = deque(servers)
         asked: dict[_Exchange, tuple[Server, float]] = {}
         waiting: set[_Exchange] = set()
         refusal: bytes | None = None

@@ -72,13 +72,17 @@ class Node:
 
 
 @contextlib.asynccontextmanager
-async def node(*records: NameRecord, resolv_conf: Path = Path("/nonexistent"), port: int = 53) -> AsyncIterator[Node]:
+async def node(
+    *records: NameRecord, resolv_conf: Path = Path("/nonexistent"), port: int = 53, informed: bool = True
+) -> AsyncIterator[Node]:
+    """`informed`: the control plane has sent the records, be there none."""
     counters, table = Counters(), Table(DOMAIN)
     servers = Servers(resolv_conf, port)
     async with asyncio.TaskGroup() as group:
         upstream = Upstream(group, servers, counters, port=port)
         responder = Responder(table, upstream, DOMAIN, counters)
-        responder.update(records, ())
+        if informed:
+            responder.update(records, ())
         watching = group.create_task(servers.watch(responder.search_changed))
         try:
             yield Node(group, servers, upstream, responder, counters, table)

@@ -58,6 +58,17 @@ def test_an_unknown_name_of_the_mesh_domain_is_nxdomain_without_asking() -> None
     with_node(check=check)
 
 
+def test_before_there_is_a_name_table_nobody_says_that_a_name_does_not_exist() -> None:
+    async def test() -> None:
+        async with node(informed=False) as dns:
+            packet = query(f"web.default.svc.{DOMAIN}")
+            assert read(dns.say(packet)).header.rcode == dnslib.RCODE.SERVFAIL
+            dns.responder.update([service("web", "default", "10.0.0.1")], ())
+            assert answers(dns.say(packet))
+
+    asyncio.run(test())
+
+
 def test_an_unknown_name_without_any_upstream_is_nxdomain_at_once() -> None:
     def check(dns: Node) -> None:
         response = read(dns.say(query("AppMeshClient.mesh", edns=1232)))
