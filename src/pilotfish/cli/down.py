@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 
-from pilotfish.cli.process import NODE, SERVE, SUPERVISOR, running, stop
+from pilotfish.cli.process import DNS, NODE, SERVE, SUPERVISOR, running, stop
 from pilotfish.home import Home
 
 
@@ -16,7 +16,7 @@ def down(home: Home, *, keep: bool) -> None:
     """
     from pilotfish.node.cleanup import remove_everything
 
-    for role in (SUPERVISOR, NODE):
+    for role in (SUPERVISOR, NODE, DNS):
         if (pid := running(home, role)) is not None:
             stop(pid)
     remove_everything(home)

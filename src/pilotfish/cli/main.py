@@ -35,7 +35,7 @@ def main(context: click.Context, home: Path | None) -> None:
 @click.option("--pod-cidr", help="The pods' network. [default: one that collides with nothing here]")
 @click.option("--service-cidr", help="The services' network. [default: one that collides with nothing here]")
 @pass_home
-def up(home: Home, detach: bool, **wanted: Any) -> None:
+def up(home: Home, /, detach: bool, **wanted: Any) -> None:
     """Start a mesh on this machine."""
     from pilotfish.cli import up as room
 
@@ -60,6 +60,43 @@ def status(home: Home, output: str) -> None:
     from pilotfish.cli import status as room
 
     sys.exit(room.status(home, as_json=output == "json"))
+
+
+@main.group()
+def image() -> None:
+    """The local image store: which command an image name stands for."""
+
+
+@image.command("add", context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.option("--workdir", type=click.Path(exists=True, file_okay=False), default="/", help="Where the command runs.")
+@click.option("--env", "-e", "variables", multiple=True, metavar="K=V", help="A variable of its environment.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@pass_home
+def image_add(home: Home, name: str, workdir: str, variables: tuple[str, ...], command: tuple[str, ...]) -> None:
+    """Let NAME stand for COMMAND on this host (write `--` before the command)."""
+    from pilotfish.cli import image as room
+
+    room.add(home, name, command, workdir, variables)
+
+
+@image.command("ls")
+@pass_home
+def image_list(home: Home) -> None:
+    """List the images."""
+    from pilotfish.cli import image as room
+
+    room.show(home)
+
+
+@image.command("rm")
+@click.argument("name")
+@pass_home
+def image_remove(home: Home, name: str) -> None:
+    """Forget an image."""
+    from pilotfish.cli import image as room
+
+    room.remove(home, name)
 
 
 @main.command(hidden=True)
@@ -96,3 +133,15 @@ def node(home: Home) -> None:
     process.configure_logging()
     with process.hold(home, process.NODE):
         asyncio.run(room.node(home))
+
+
+@main.command(hidden=True)
+@pass_home
+def dns(home: Home) -> None:
+    """The DNS process (started by the node agent)."""
+    from pilotfish.cli import node as room
+    from pilotfish.cli import process
+
+    process.configure_logging()
+    with process.hold(home, process.DNS):
+        asyncio.run(room.dns(home))

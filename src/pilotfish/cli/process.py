@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pilotfish.home import Home
 
-SUPERVISOR, SERVE, NODE = "supervise", "serve", "node"
+SUPERVISOR, SERVE, NODE, DNS = "supervise", "serve", "node", "dns"
 
 
 class AlreadyRunning(Exception):

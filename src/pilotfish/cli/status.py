@@ -12,7 +12,7 @@ from pilotfish.api.core import Pod
 from pilotfish.api.errors import ApiError
 from pilotfish.api.kinds import NODE as NODE_KIND
 from pilotfish.api.kinds import POD
-from pilotfish.cli.process import NODE, SERVE, SUPERVISOR, resident_kib, running
+from pilotfish.cli.process import DNS, NODE, SERVE, SUPERVISOR, resident_kib, running
 from pilotfish.client.http import HTTPClient
 from pilotfish.client.kubeconfig import read_kubeconfig
 from pilotfish.home import Home
@@ -30,7 +30,7 @@ def status(home: Home, *, as_json: bool) -> int:
 
 def _report(home: Home) -> dict[str, Any]:
     processes = []
-    for role in (SUPERVISOR, SERVE, NODE):
+    for role in (SUPERVISOR, SERVE, NODE, DNS):
         pid = running(home, role)
         processes.append({"role": role, "pid": pid, "residentKiB": resident_kib(pid) if pid else 0})
     report: dict[str, Any] = {"home": str(home.path), "id": home.id, "processes": processes}

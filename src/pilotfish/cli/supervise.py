@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import time
+from typing import Never
 
 from pilotfish.cli.process import NODE, SERVE, running, spawn
 from pilotfish.home import Home
@@ -30,13 +31,14 @@ async def supervise(home: Home) -> None:
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, stopping.set)
     async with asyncio.TaskGroup() as group:
-        keepers = [group.create_task(_keep(home, role)) for role in (SERVE, NODE)]
+        keepers = [group.create_task(keep(home, role)) for role in (SERVE, NODE)]
         await stopping.wait()
         for keeper in keepers:
             keeper.cancel()
 
 
-async def _keep(home: Home, role: str) -> None:
+async def keep(home: Home, role: str) -> Never:
+    """Have a role's process run, whoever started it, and start it again whenever it has ended."""
     backoff = 0.0
     while True:
         child: subprocess.Popen[bytes] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 import socket
 import time
@@ -19,7 +20,7 @@ from pilotfish.cli import ports
 from pilotfish.cli.down import down
 from pilotfish.cli.process import NODE, SERVE, SUPERVISOR, log_file, log_tail, running, spawn, wait_for_role
 from pilotfish.client.http import HTTPClient
-from pilotfish.client.kubeconfig import read_kubeconfig
+from pilotfish.client.kubeconfig import Kubeconfig, read_kubeconfig, write_kubeconfig
 from pilotfish.home import Home, Settings
 
 API_PORT, XDS_PORT = 6443, 15012
@@ -67,21 +68,19 @@ def up(home: Home, wanted: Wanted, *, detach: bool) -> None:
 
 
 def _preflight() -> None:
-    from pilotfish.node.preflight import problems
+    from pilotfish.node.preflight import preflight
 
-    if found := problems():
+    if found := preflight():
         raise click.ClickException("this machine lacks what a mesh needs:\n" + "\n".join(f"  - {p}" for p in found))
 
 
 def _decide(home: Home, wanted: Wanted) -> Settings:
     """The mesh's settings: those it had, or new ones that collide with nothing on this machine."""
-    from pilotfish.node.preflight import choose_networks
+    from pilotfish.node.ipam import choose_networks
 
     if home.settings_file.exists():
         settings = home.settings()
-        asked = {"api_port": wanted.api_port, "xds_port": wanted.xds_port}
-        asked |= {"pod_cidr": wanted.pod_cidr, "service_cidr": wanted.service_cidr}
-        for name, value in asked.items():
+        for name, value in dataclasses.asdict(wanted).items():
             if value is not None and value != getattr(settings, name):
                 raise click.ClickException(
                     f"this home's mesh has {name.replace('_', '-')} {getattr(settings, name)}, "
@@ -99,8 +98,8 @@ def _decide(home: Home, wanted: Wanted) -> Settings:
         node_name=socket.gethostname().lower(),
         api_port=wanted.api_port or _free(API_PORT, "the API"),
         xds_port=wanted.xds_port or _free(XDS_PORT, "xDS"),
-        pod_cidr=wanted.pod_cidr or pod_cidr,
-        service_cidr=wanted.service_cidr or service_cidr,
+        pod_cidr=wanted.pod_cidr or str(pod_cidr),
+        service_cidr=wanted.service_cidr or str(service_cidr),
     )
     home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.save_settings(settings)
@@ -125,7 +124,20 @@ def _free(start: int, purpose: str) -> int:
 def _start(home: Home, settings: Settings) -> None:
     from pilotfish.pki.provision import provision
 
-    provision(home, settings)
+    files = provision(home, settings)
+    for path, pair, context in (
+        (home.kubeconfig, files.admin, "pilotfish"),
+        (home.node_kubeconfig, files.node, "node"),
+    ):
+        identity = pair.load()
+        config = Kubeconfig(
+            server=settings.api_url,
+            certificate_authority=files.ca.read_bytes(),
+            client_certificate=identity.certificate,
+            client_key=identity.key,
+            context=context,
+        )
+        write_kubeconfig(config, path)
     spawn(home, SUPERVISOR)
     if wait_for_role(home, SUPERVISOR, READY_SECONDS) is None:
         raise _failure(home, SUPERVISOR, "the supervisor did not start")
@@ -167,7 +179,8 @@ async def _node_ready(client: HTTPClient, name: str) -> bool:
 
 
 async def _gateway_ready(client: HTTPClient, node: str) -> bool:
-    return (await client.get(POD, f"node-gateway-{node}", "kube-system")).ready
+    pod = await client.get(POD, f"node-gateway-{node}", "kube-system")
+    return pod.ready
 
 
 def _failure(home: Home, role: str, what: str) -> click.ClickException:

@@ -1,0 +1,86 @@
+"""`pilotfish node` and `pilotfish dns`: the node agent put together, and the DNS process that it keeps running."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from pilotfish.apiserver.server import listen
+from pilotfish.cli.process import DNS
+from pilotfish.cli.serve import terminated
+from pilotfish.cli.supervise import keep
+from pilotfish.client.http import HTTPClient
+from pilotfish.client.informers import Informers
+from pilotfish.client.kubeconfig import read_kubeconfig
+from pilotfish.home import Home
+from pilotfish.node import certificates
+from pilotfish.node.agent import Agent
+from pilotfish.node.dns import process as dns_process
+from pilotfish.node.dns.control import DnsControl
+from pilotfish.node.kubelet.app import build_app
+from pilotfish.node.kubelet.pods import RunningPod
+from pilotfish.node.kubelet.server import Listener, serve
+from pilotfish.node.meshnetwork import MeshNetwork
+from pilotfish.node.network import ensure_host_network
+from pilotfish.node.networks import HostNetworks
+from pilotfish.node.proxy import Certificate
+from pilotfish.node.servicekeeper import keep_services
+from pilotfish.pki.files import Files
+
+KUBELET_PORT = 10250
+
+
+async def node(home: Home) -> None:
+    """Run the node agent of a home until SIGTERM; pods, Envoys and the DNS process run on."""
+    settings, files, mesh = home.settings(), Files(home.pki), MeshNetwork.of(home)
+    await asyncio.to_thread(ensure_host_network, mesh)
+    client = HTTPClient(read_kubeconfig(home.node_kubeconfig), user_agent="pilotfish-node")
+    informers = Informers(client)
+    names = DnsControl(dns_process.control_socket(home))
+    networks = await HostNetworks.of(mesh, names)
+    pair = files.node.load()
+    credentials = grpc.ssl_channel_credentials(files.ca.read_bytes(), pair.key, pair.certificate)
+
+    async def certificate(identity: str) -> Certificate:
+        issued = await certificates.obtain(f"127.0.0.1:{settings.xds_port}", credentials, identity)
+        return Certificate(issued.chain.decode(), issued.key.decode(), issued.root.decode())
+
+    agent = Agent(home, settings, client, informers, networks, certificate, networks.sweep)
+    kubelet = Listener(
+        listen(settings.gateway_ip, KUBELET_PORT), files.node_server.certificate, files.node_server.key, files.ca
+    )
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(keep(home, DNS), name="dns process"),
+            group.create_task(names.run(), name="dns control"),
+            group.create_task(keep_services(mesh, informers), name="services"),
+            group.create_task(agent.run(KUBELET_PORT), name="agent"),
+            group.create_task(serve(build_app(_Pods(agent)), kubelet), name="kubelet"),
+            group.create_task(informers.run(), name="informers"),
+        ]
+        await terminated()
+        for task in tasks:
+            task.cancel()
+    await client.close()
+
+
+async def dns(home: Home) -> None:
+    """Run the DNS process of a home until SIGTERM."""
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(dns_process.run(home, home.settings()))
+        await terminated()
+        serving.cancel()
+
+
+class _Pods:
+    """The agent's pods, as the kubelet's API asks for them."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def find(self, namespace: str, name: str) -> RunningPod | None:
+        worker = self._agent.find(namespace, name)
+        if worker is None:
+            return None
+        return RunningPod(worker.folder, worker.attachment.netns if worker.attachment else None)

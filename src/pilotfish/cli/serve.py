@@ -1,0 +1,126 @@
+"""`pilotfish serve`: the control plane put together, in one process and one event loop.
+
+The API server over the store, the controllers and the mesh as its clients, and xDS with the certificate service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from functools import lru_cache
+
+from pilotfish.api.core import Pod
+from pilotfish.api.kinds import CONFIG_MAP, NAMESPACE, POD, SCHEME
+from pilotfish.api.meta import Document
+from pilotfish.apiserver.admission import AdmissionRequest, Reader
+from pilotfish.apiserver.allocation import service_allocation
+from pilotfish.apiserver.bootstrap import ensure_default_objects
+from pilotfish.apiserver.local import LocalClient
+from pilotfish.apiserver.resources import Resources
+from pilotfish.apiserver.server import Listener, build_app, listen
+from pilotfish.apiserver.server import serve as serve_api
+from pilotfish.client.informer import Informer
+from pilotfish.client.informers import Informers
+from pilotfish.controllers import runtime as controllers
+from pilotfish.controllers.acceptance import Acceptance
+from pilotfish.home import Home
+from pilotfish.mesh import meshconfig, values
+from pilotfish.mesh.injection import NAMESPACE_LABEL, inject
+from pilotfish.mesh.model import Model
+from pilotfish.pki.authority import Authority
+from pilotfish.pki.files import Files
+from pilotfish.pki.identity import Identity
+from pilotfish.store.sqlite import SQLiteStore
+from pilotfish.xds.blame import Blame
+from pilotfish.xds.certificates import RunsOn, certificate_service
+from pilotfish.xds.feed import Feed
+from pilotfish.xds.generator import Generator
+from pilotfish.xds.server import AdsServer, mutual_tls, serving
+
+INJECTED_NAMESPACES = {"default": {NAMESPACE_LABEL: "enabled"}}
+"""Labels that namespaces get when they are first made: `up` gives pods in `default` a sidecar."""
+
+
+async def serve(home: Home) -> None:
+    """Run the control plane of a home until SIGTERM. Raises OSError when a port cannot be had."""
+    settings, files = home.settings(), Files(home.pki)
+    store = SQLiteStore(home.database)
+    resources = Resources(store, SCHEME, admissions=(inject_sidecars, service_allocation(settings.service_cidr, store)))
+    await ensure_default_objects(resources, labels=INJECTED_NAMESPACES)
+    client = LocalClient(resources)
+    informers, acceptance = Informers(client), Acceptance(client)
+    model = Model(settings.cluster_domain)
+    generator = Generator(model)
+    feed = Feed(informers, generator)
+    ads = AdsServer(generator, settings.trust_domain, Blame(model, acceptance.report))
+    authority = Authority.at(files, name=settings.trust_domain)
+    issuer = certificate_service(authority, settings.trust_domain, bound_to(informers.informer(POD)))
+    credentials = mutual_tls(files.xds_server.load(), authority.pem)
+    api = Listener(listen("127.0.0.1", settings.api_port), files.api_server.certificate, files.api_server.key, files.ca)
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(informers.run(), name="informers"),
+                group.create_task(
+                    controllers.run(client, root_certificate=authority.pem.decode(), informers=informers),
+                    name="controllers",
+                ),
+                group.create_task(acceptance.run(), name="acceptance"),
+                group.create_task(serve_api(build_app(resources), api), name="api"),
+            ]
+            await feed.synced()
+            async with serving((ads.service(), issuer), f"0.0.0.0:{settings.xds_port}", credentials):
+                await terminated()
+            for task in tasks:
+                task.cancel()
+    finally:
+        await store.close()
+
+
+async def terminated() -> None:
+    """Return when SIGTERM or SIGINT has come."""
+    came = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, came.set)
+    await came.wait()
+
+
+def inject_sidecars(request: AdmissionRequest) -> Document:
+    """Admission that gives new pods their sidecar, by the configuration that the API holds at that moment."""
+    if request.kind is not POD or request.operation != "CREATE":
+        return request.document
+    namespace = request.get(NAMESPACE, "", request.namespace) or {}
+    labels = namespace.get("metadata", {}).get("labels") or {}
+    return inject(request.document, labels, _mesh_config(request.get), _values(request.get))
+
+
+def bound_to(pods: Informer[Pod]) -> RunsOn:
+    """Whether a node runs a pod of an identity: who may ask for its certificate."""
+
+    def runs_on(node: str, identity: Identity) -> bool:
+        return any(
+            pod.spec.node_name == node
+            and pod.namespace == identity.namespace
+            and (pod.spec.service_account_name or "default") == identity.service_account
+            for pod in pods.objects.values()
+        )
+
+    return runs_on
+
+
+def _mesh_config(get: Reader) -> meshconfig.MeshConfig:
+    return _read_mesh_config(_entry(get, meshconfig.CONFIG_MAP, meshconfig.CONFIG_MAP_KEY))
+
+
+def _values(get: Reader) -> values.Values:
+    return _read_values(_entry(get, values.CONFIG_MAP, values.CONFIG_MAP_KEY) or "{}")
+
+
+def _entry(get: Reader, name: str, key: str) -> str:
+    config_map = get(CONFIG_MAP, meshconfig.ROOT_NAMESPACE, name) or {}
+    return str((config_map.get("data") or {}).get(key, ""))
+
+
+# Many pods are made with one configuration, and reading it takes longer than injecting.
+_read_mesh_config = lru_cache(maxsize=4)(meshconfig.read_mesh_config)
+_read_values = lru_cache(maxsize=4)(values.read_values)
