@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from pilotfish.api.core import Pod, Service
 from pilotfish.api.errors import AlreadyExists, ApiError
@@ -17,6 +16,7 @@ from pilotfish.client.informers import Informers
 from pilotfish.home import Home, Settings
 from pilotfish.node import gateway, nodestatus, podsandbox
 from pilotfish.node.events import Recorder
+from pilotfish.node.kubelet.pods import RunningPod
 from pilotfish.node.nodecontext import Networks, NodeContext
 from pilotfish.node.pod import PodWorker
 from pilotfish.node.proxy import Certificate
@@ -53,14 +53,12 @@ class Agent:
             home, settings, client, self._events, networks, certificate, self._services_seen_from
         )  # fmt: skip
 
-    def find(self, namespace: str, name: str) -> PodWorker | None:
-        """The worker of a pod that runs here (or is ending), or None."""
-        return next((w for w in self._workers.values() if w.pod.key == (namespace, name)), None)
-
-    @property
-    def pods(self) -> tuple[Pod, ...]:
-        """The pods of this node as they stand."""
-        return tuple(worker.pod for worker in self._workers.values())
+    def find(self, namespace: str, name: str) -> RunningPod | None:
+        """A pod that runs here, or is ending (`kubelet.pods.Pods`)."""
+        worker = next((w for w in self._workers.values() if w.pod.key == (namespace, name)), None)
+        if worker is None:
+            return None
+        return RunningPod(worker.folder, worker.attachment.netns if worker.attachment else None)
 
     async def run(self, kubelet_port: int) -> None:
         """Keep the node's pods until cancelled; pods run on afterwards. The informers are run by who made them."""
@@ -137,12 +135,3 @@ class Agent:
             for key, service in sorted(self._services.objects.items())
             if key == ("default", "kubernetes") or key[0] == namespace
         )
-
-
-def pod_folders(home: Home) -> list[PodFolder]:
-    """The folders of all pods that there are, whether they run or not."""
-    return [PodFolder(path) for path in _entries(home.pods)]
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from ipaddress import IPv4Address
 from typing import Protocol
 
@@ -35,12 +36,17 @@ class Dns(Protocol):
 class HostNetworks:
     """`nodecontext.Networks` on this host."""
 
-    def __init__(self, mesh: MeshNetwork, dns: Dns) -> None:
+    def __init__(self, mesh: MeshNetwork, dns: Dns, existing: Iterable[PodNetwork]) -> None:
         self._mesh = mesh
         self._dns = dns
-        existing = list_pod_networks(mesh.home_id)
+        existing = tuple(existing)
         self._by_short_uid = {pod.short_uid: pod for pod in existing}
         self._pool = AddressPool(mesh.pod_cidr, [a for pod in existing for a in _v4(pod)])
+
+    @classmethod
+    async def of(cls, mesh: MeshNetwork, dns: Dns) -> HostNetworks:
+        """Those that an earlier agent has left included."""
+        return cls(mesh, dns, await asyncio.to_thread(list_pod_networks, mesh.home_id))
 
     async def attach(self, uid: str, namespace: str, capture: CaptureSpec | None) -> Attachment:
         try:

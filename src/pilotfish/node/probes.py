@@ -7,6 +7,7 @@ injection for the same end (`rewriteAppHTTPProbers`): the proxy's policies and a
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -134,7 +135,8 @@ async def _connect(target: Target, host: str, port: IntOrString) -> socket.socke
         await asyncio.get_running_loop().sock_connect(made, address)
     except OSError as error:
         made.close()
-        raise OSError(error.errno, f"dial tcp {address[0]}:{address[1]}: connect: {error.strerror or error}") from None
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise ConnectionError(f"dial tcp {address[0]}:{address[1]}: connect: {reason}") from None
     except BaseException:
         made.close()
         raise

@@ -161,6 +161,39 @@ async def exec(
             writer.close()
 
 
+async def feed(
+    folder: PodFolder,
+    container: str,
+    stdin: AsyncIterator[bytes],
+    resize: AsyncIterator[tuple[int, int]] | None = None,
+) -> None:
+    """Write to a running container's standard input, or terminal, which stays open after it; returns when `stdin` ends.
+
+    Raises RuntimeFailure when the container does not run or was given no input.
+    """
+    descriptor = await asyncio.to_thread(_input_of, folder, container)
+    try:
+        async with asyncio.TaskGroup() as group:
+            resizing = group.create_task(_resize(descriptor, resize)) if resize is not None else None
+            await _feed(descriptor, stdin, [], close=False)
+            if resizing is not None:
+                resizing.cancel()
+    finally:
+        os.close(descriptor)
+
+
+def _input_of(folder: PodFolder, container: str) -> int:
+    with contextlib.closing(_socket(folder)) as connection:
+        connection.sendall(msgspec.json.encode({"op": "stdin", "name": container}) + b"\n")
+        answer, descriptors, _, _ = socket.recv_fds(connection, CHUNK, 1)
+    try:
+        _answer(answer)
+        return descriptors.pop()
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
 async def _converse(
     reader: asyncio.StreamReader,
     ours: tuple[int | None, int, int | None],
@@ -242,14 +275,15 @@ async def _drain(descriptor: int, write: Write | None) -> None:
 
 async def _feed(descriptor: int, source: AsyncIterator[bytes], owned: list[int], *, close: bool) -> None:
     os.set_blocking(descriptor, False)
-    with contextlib.suppress(BrokenPipeError):
-        async for data in source:
-            rest = memoryview(data)
-            while rest:
-                try:
-                    rest = rest[os.write(descriptor, rest) :]
-                except BlockingIOError:
-                    await _ready(descriptor, to_write=True)
+    async for data in source:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(descriptor, rest) :]
+            except BlockingIOError:
+                await _ready(descriptor, to_write=True)
+            except BrokenPipeError:
+                break  # nobody reads any more: the rest is let go, so that its sender is not held up
     if close:
         owned.remove(descriptor)
         os.close(descriptor)

@@ -242,6 +242,6 @@ asyncio.run(run())
 def test_a_sandbox_that_the_kernel_refuses_says_why(tmp_path: Path) -> None:
     folder = PodFolder(tmp_path / "0a1b2c3d")
     folder.path.mkdir()
-    with pytest.raises(sandbox.SandboxError, match="enter network namespace|No such file"):
+    with pytest.raises(sandbox.SandboxError, match="No such file"):
         asyncio.run(sandbox.launch(folder, Sandbox("web-1", "/run/netns/pilotfish-none", ())))
     assert sandbox.supervisor_pid(folder) is None

@@ -27,7 +27,7 @@ def main(folder: str) -> None:
             namespaces.enter_network(sandbox["netns"])
         namespaces.unshare_pod()
     except OSError as error:
-        sys.exit(f"cannot make the pod's sandbox: {error.strerror}")
+        sys.exit(f"cannot make the pod's sandbox: {error}")
     ready, tell = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
@@ -48,7 +48,7 @@ def _supervise(folder: str, sandbox: dict[str, object], tell: int) -> None:
     try:
         server = _furnish(folder, sandbox)
     except OSError as error:
-        os.write(tell, f"cannot furnish the pod's sandbox: {error.strerror or error}".encode())
+        os.write(tell, f"cannot furnish the pod's sandbox: {error}".encode())
         return
     os.write(tell, b"ready")
     os.close(tell)
