@@ -16,7 +16,6 @@ from pilotfish.client.informers import Informers
 from pilotfish.home import Home, Settings
 from pilotfish.node import gateway, nodestatus, podsandbox
 from pilotfish.node.events import Recorder
-from pilotfish.node.kubelet.pods import RunningPod
 from pilotfish.node.nodecontext import Networks, NodeContext
 from pilotfish.node.pod import PodWorker
 from pilotfish.node.proxy import Certificate
@@ -53,12 +52,9 @@ class Agent:
             home, settings, client, self._events, networks, certificate, self._services_seen_from
         )  # fmt: skip
 
-    def find(self, namespace: str, name: str) -> RunningPod | None:
-        """A pod that runs here, or is ending (`kubelet.pods.Pods`)."""
-        worker = next((w for w in self._workers.values() if w.pod.key == (namespace, name)), None)
-        if worker is None:
-            return None
-        return RunningPod(worker.folder, worker.attachment.netns if worker.attachment else None)
+    def find(self, namespace: str, name: str) -> PodWorker | None:
+        """The worker of a pod that runs here, or is ending; None for any other."""
+        return next((w for w in self._workers.values() if w.pod.key == (namespace, name)), None)
 
     async def run(self, kubelet_port: int) -> None:
         """Keep the node's pods until cancelled; pods run on afterwards. The informers are run by who made them."""
