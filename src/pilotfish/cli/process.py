@@ -92,10 +92,13 @@ def stop(pid: int, grace: float = 10.0) -> None:
         os.close(fd)
 
 
+LOG_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"
+
+
 def configure_logging() -> None:
     """Log to standard error (which `spawn` sends to the role's log file) with UTC times."""
     logging.Formatter.converter = time.gmtime
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 

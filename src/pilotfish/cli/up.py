@@ -169,7 +169,7 @@ async def _until(home: Home, role: str, what: str, holds: Callable[[], Awaitable
 
 
 async def _healthy(client: HTTPClient) -> bool:
-    await client.request_json("GET", "/readyz?format=json")
+    await client.request("GET", "/readyz")
     return True
 
 

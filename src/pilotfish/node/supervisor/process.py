@@ -72,6 +72,9 @@ def _become(spec: dict[str, Any]) -> None:
     uid, gid = spec.get("uid"), spec.get("gid")
     if uid is None and gid is None:
         return
+    # What it opens again as /dev/stdout (Envoy's access log does) must be its own, as container runtimes see to.
+    for stream in (0, 1, 2):
+        os.fchown(stream, -1 if uid is None else uid, -1 if gid is None else gid)
     os.setgroups(spec.get("groups") or ([gid] if gid is not None else []))
     if gid is not None:
         os.setgid(gid)
