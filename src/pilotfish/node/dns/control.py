@@ -79,12 +79,15 @@ class _Asked:
 class DnsControl:
     """The node agent's connection to the DNS process.
 
-    `run` keeps it: whenever the process is there anew, it is told all pods first. Requests wait while it is away.
+    `run` keeps it: whenever the process is there anew, it is told of the pods first. Requests wait while it is away.
+    An agent that has just started knows of no pods yet, and they must not be let go for that: only after `sync` are the
+    pods told of all that there are.
     """
 
     def __init__(self, socket_path: Path) -> None:
         self._path = socket_path
         self._pods: dict[str, PodDns] = {}
+        self._complete = False
         self._to_send: deque[_Asked] = deque()
         self._sent: deque[_Asked] = deque()
         self._more = asyncio.Event()
@@ -92,6 +95,7 @@ class DnsControl:
     async def sync(self, pods: Iterable[PodDns]) -> dict[str, str]:
         """Have exactly these pods served; gives by uid why one is not."""
         self._pods = {pod.uid: pod for pod in pods}
+        self._complete = True
         return (await self._ask(Sync(tuple(self._pods.values())))).failed
 
     async def add(self, pod: PodDns) -> None:
@@ -141,10 +145,11 @@ class DnsControl:
                 raise asyncio.CancelledError
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Tell all pods, ask again what has not been answered, and go on until the connection ends. Always raises."""
-        everything = _Asked(Sync(tuple(self._pods.values())), asyncio.get_running_loop().create_future())
+        """Tell of the pods, ask again what was not answered, and go on until the connection ends. Always raises."""
+        pods = tuple(self._pods.values())
+        known = _Asked(Sync(pods) if self._complete else Add(pods), asyncio.get_running_loop().create_future())
         unanswered = [a for a in self._sent if not a.reply.done()]
-        self._to_send = deque((everything, *unanswered, *self._to_send))
+        self._to_send = deque((known, *unanswered, *self._to_send))
         self._sent.clear()
         self._more.set()
         async with asyncio.TaskGroup() as group:

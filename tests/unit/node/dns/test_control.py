@@ -129,9 +129,11 @@ def test_an_agent_that_goes_away_changes_nothing(tmp_path: Path) -> None:
             async with agent(path) as control:
                 await control.add(pod("a"))
             async with agent(path) as another:
-                assert await another.stats() == {"pods": []}, "a new agent says first what it knows"
-                await another.sync([pod("a")])
-            assert set(listeners.pods) == {"a"}
+                assert await another.stats() == {"pods": ["a"]}, "it has not said yet which pods there are"
+                await another.add(pod("b"))
+                assert set(listeners.pods) == {"a", "b"}
+                await another.sync([pod("b")])
+            assert set(listeners.pods) == {"b"}
 
     run(test())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,8 +15,11 @@ from dnstools import external, service, until
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from pilotfish.api.protos import NAME_TABLE_TYPE, NameTable
+from pilotfish.home import Home, Settings
+from pilotfish.node.dns import process
 from pilotfish.node.dns.names import Subscription, read_resource
 from pilotfish.node.dns.table import NameRecord
+from pilotfish.pki.provision import provision
 
 
 def resource(record: NameRecord) -> Any:
@@ -60,10 +64,13 @@ class ScriptedAds(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
 
 
 @contextlib.asynccontextmanager
-async def ads(port: int = 0) -> AsyncIterator[tuple[ScriptedAds, int]]:
+async def ads(
+    port: int = 0, host: str = "127.0.0.1", tls: grpc.ServerCredentials | None = None
+) -> AsyncIterator[tuple[ScriptedAds, int]]:
     servicer, server = ScriptedAds(), grpc.aio.server()
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(servicer, server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    address = f"{host}:{port}"
+    bound = server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
     await server.start()
     try:
         yield servicer, bound
@@ -153,6 +160,35 @@ def test_a_server_that_comes_back_hears_what_is_known() -> None:
                 assert dict(again.requests[0].initial_resource_versions) == {API.resource: "7"}
                 again.send(WEB, removed=[API.resource])
                 await until(lambda: set(names.records) == {WEB.resource}, "the difference is taken over")
+
+    run(test())
+
+
+def test_the_process_finds_its_control_plane_with_mutual_tls(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+
+    def settings(port: int) -> Settings:
+        return Settings(
+            node_name="n", api_port=1, xds_port=port, pod_cidr="127.214.0.0/16", service_cidr="10.96.0.0/20"
+        )
+
+    files = provision(home, settings(0))
+    pair = files.xds_server.load()
+    tls = grpc.ssl_server_credentials(
+        [(pair.key, pair.certificate)], root_certificates=files.ca.read_bytes(), require_client_auth=True
+    )
+
+    async def test() -> None:
+        names = Names()
+        async with ads(host=settings(0).gateway_ip, tls=tls) as (server, port):
+            connect = process.control_plane(home, settings(port)).connect
+            subscription = Subscription(connect, process.node_id(settings(port)), lambda: names.records, names.change)
+            running = asyncio.create_task(subscription.run())
+            server.send(API)
+            await until(lambda: set(names.records) == {API.resource}, "the name")
+            assert server.requests[0].node.id == "dns~127.214.0.1~n.kube-system~cluster.local"
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     run(test())
 
