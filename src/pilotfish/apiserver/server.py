@@ -21,10 +21,11 @@ from starlette.routing import BaseRoute, Route
 
 from pilotfish.api.errors import ApiError
 from pilotfish.apiserver import discovery, openapi_v2
-from pilotfish.apiserver.auth import Authentication, CertificateProtocol
+from pilotfish.apiserver.auth import Authentication
 from pilotfish.apiserver.resources import Resources
 from pilotfish.apiserver.responses import json_response, status_response
 from pilotfish.apiserver.routes import Api
+from pilotfish.apiserver.streams.protocol import StreamProtocol, StreamWebSocketProtocol
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,8 @@ class _Server(uvicorn.Server):
 def _config(app: Starlette, listener: Listener) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=CertificateProtocol,
+        http=StreamProtocol,
+        ws=StreamWebSocketProtocol,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -134,6 +136,8 @@ def _config(app: Starlette, listener: Listener) -> uvicorn.Config:
         ssl_keyfile=listener.key,
         ssl_ca_certs=str(listener.client_ca),
         ssl_cert_reqs=ssl.CERT_OPTIONAL,
+        # Who is not read from, because a process takes no input, could not be heard to answer a ping.
+        ws_ping_interval=None,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )

@@ -89,6 +89,8 @@ async def open_stream(config: Kubeconfig, path: str, params: Sequence[tuple[str,
             user_agent_header="pilotfish",
             compression=None,
             max_size=None,
+            # A stream that nobody reads for a while must not count as broken: no answer to a ping could be heard then.
+            ping_interval=None,
             proxy=None,
             ssl=ssl_context(config) if secure else None,
             server_hostname=(config.tls_server_name or urlsplit(url).hostname) if secure else None,

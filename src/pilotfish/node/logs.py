@@ -22,13 +22,14 @@ _CHUNK = 64 * 1024
 
 @dataclass(frozen=True)
 class LogOptions:
-    """Kubernetes: PodLogOptions. `limit_bytes` and `tail_lines` None are without limit."""
+    """Kubernetes: PodLogOptions. `limit_bytes` and `tail_lines` None are without limit; `stream` None is both."""
 
     follow: bool = False
     timestamps: bool = False
     tail_lines: int | None = None
     since: dt.datetime | None = None
     limit_bytes: int | None = None
+    stream: str | None = None
 
 
 def latest_attempt(folder: PodFolder, container: str, *, previous: bool = False) -> int | None:
@@ -143,10 +144,13 @@ def _renewed(path: Path, followed: BinaryIO | None) -> BinaryIO | None:
 
 def _select(lines: list[bytes], options: LogOptions) -> Iterator[bytes]:
     """Stored lines → what the reader asked for. A part of a long line comes without a line break."""
+    wanted = options.stream.encode() if options.stream is not None else None
     for line in lines:
         stamp, _, rest = line.partition(b" ")
-        _stream, _, rest = rest.partition(b" ")
+        stream, _, rest = rest.partition(b" ")
         tag, _, text = rest.partition(b" ")
+        if wanted is not None and stream != wanted:
+            continue
         if options.since is not None and _before(stamp, options.since):
             continue
         prefix = stamp + b" " if options.timestamps else b""

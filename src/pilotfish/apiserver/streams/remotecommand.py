@@ -1,0 +1,88 @@
+"""`kubectl exec` and `kubectl attach`: one notion of a remote command's streams, however the client speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import HTTPConnection
+
+from pilotfish.api.errors import BadRequest, ServiceUnavailable
+from pilotfish.apiserver.streams.nodes import Query
+from pilotfish.client.stream import Channel, Frame
+
+log = logging.getLogger(__name__)
+
+
+class Streams(Protocol):
+    """The channels of one remote command (`pilotfish.client.stream.Channel`), towards a client or towards a node.
+
+    To iterate gives what the other end sends, until it is gone. `send` returns when there is room for more; it raises
+    ServiceUnavailable when the other end is gone.
+    """
+
+    def __aiter__(self) -> AsyncIterator[Frame]: ...
+
+    async def send(self, channel: int, data: bytes) -> None: ...
+
+    async def close_channel(self, channel: int) -> None: ...
+
+
+async def relay(client: Streams, node: Streams) -> bool:
+    """Carry frames both ways until one end is gone. Returns whether the node told how the command ended."""
+    told = False
+
+    async def to_node() -> None:
+        async for frame in client:
+            await node.send(*frame)
+
+    async def to_client() -> None:
+        nonlocal told
+        async for frame in node:
+            told = told or frame.channel == Channel.ERROR
+            await client.send(*frame)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            sides = [group.create_task(to_node()), group.create_task(to_client())]
+            await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
+            for side in sides:
+                side.cancel()
+    except* ServiceUnavailable as gone:
+        log.debug("a remote command's streams broke off: %s", gone.exceptions[0])
+    return told
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the query of an exec or attach asks for (core/v1: PodExecOptions)."""
+
+    command: tuple[str, ...]
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+
+    @staticmethod
+    def of(request: HTTPConnection, *, with_command: bool) -> Wanted:
+        """Raises BadRequest."""
+        query = request.query_params
+        stdin, stdout, stderr, tty = (
+            query.get(name, "").lower() in ("1", "true") for name in ("stdin", "stdout", "stderr", "tty")
+        )
+        command = tuple(query.getlist("command"))
+        if not (stdin or stdout or stderr):
+            raise BadRequest("you must specify at least 1 of stdin, stdout, stderr")
+        if with_command and not command:
+            raise BadRequest("you must specify at least one command for the container")
+        # A terminal has one output.
+        return Wanted(command, stdin, stdout, stderr and not tty, tty)
+
+    @property
+    def query(self) -> Query:
+        """The same, as the node wants it."""
+        flags = {"input": self.stdin, "output": self.stdout, "error": self.stderr, "tty": self.tty}
+        return [*(("command", word) for word in self.command), *((name, "1") for name, on in flags.items() if on)]
