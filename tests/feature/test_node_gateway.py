@@ -15,6 +15,7 @@ spec:
   ports:
   - {name: http, port: 80, nodePort: 30080}
   - {name: dns, port: 53, protocol: UDP, nodePort: 30053}
+  - {name: dns-tcp, port: 53}
   - {name: inner, port: 9}
 """
 SLICE = """
@@ -25,7 +26,7 @@ ports: [{name: http, port: 8080}, {name: dns, port: 5353, protocol: UDP}]
 endpoints: [{addresses: [10.0.0.20], conditions: {ready: true}}]
 """
 WEB = "outbound|80||web.default.svc.cluster.local"
-DNS = "outbound|53||web.default.svc.cluster.local"
+DNS = "outbound_udp|53||web.default.svc.cluster.local"
 
 
 def test_node_ports(mesh: Any, load: Any) -> None:
@@ -63,3 +64,18 @@ def test_a_sidecar_and_the_gateway_share_what_is_equal(mesh: Any) -> None:
     for url in ("cluster.v3.Cluster", "endpoint.v3.ClusterLoadAssignment"):
         both = [p.config.resources(f"type.googleapis.com/envoy.config.{url}")[WEB] for p in (gateway, sidecar)]
         assert both[0] is both[1]
+
+
+def test_a_node_port_has_one_owner(mesh: Any) -> None:
+    """The oldest service has it; nothing is lost when one replaces the other in one batch."""
+    gateway = mesh.node_gateway()
+
+    def cluster() -> str:
+        chain = gateway.get("listeners", "0.0.0.0_30080")["filter_chains"][0]
+        return str(chain["filters"][0]["typed_config"]["cluster"])
+
+    mesh.apply(SERVICE.replace("name: web", 'name: web, creationTimestamp: "2024-01-01T00:00:00Z"', 1))
+    mesh.apply(SERVICE.replace("name: web", 'name: old, creationTimestamp: "2023-01-01T00:00:00Z"', 1))
+    assert cluster() == "outbound|80||old.default.svc.cluster.local"
+    mesh.delete("Service", "old")
+    assert cluster() == WEB

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from pilotfish.mesh.records import Endpoint, Host, Registry, ServicePort, Workload, WorkloadKey
+from pilotfish.mesh.records import Endpoint, Host, PortKey, Registry, ServicePort, Workload, WorkloadKey
 from pilotfish.mesh.translate import Declaration, Slice
 
 Declared = tuple[Declaration, Sequence[Workload]]
@@ -26,9 +26,9 @@ def assemble(
     """
     ordered = sorted(declared, key=lambda d: (d[0].service.registry is not Registry.KUBERNETES, d[0].service.age))
     main = ordered[0][0].service
-    ports: dict[int, ServicePort] = {}
+    ports: dict[PortKey, ServicePort] = {}
     addresses: dict[str, None] = dict.fromkeys(main.addresses)
-    found: dict[int, dict[tuple[str, int], Endpoint]] = {}
+    found: dict[PortKey, dict[tuple[str, int], Endpoint]] = {}
     for declaration, selected in ordered:
         service = declaration.service
         if service.resolution is not main.resolution:
@@ -36,8 +36,8 @@ def assemble(
         if service.registry is main.registry:
             addresses.update(dict.fromkeys(service.addresses))
         for port in service.ports:
-            ports.setdefault(port.number, port)
-            endpoints = found.setdefault(port.number, {})
+            ports.setdefault(port.key, port)
+            endpoints = found.setdefault(port.key, {})
             if service.registry is Registry.KUBERNETES:
                 new = _from_slices(port, slices, workloads)
             else:
@@ -49,7 +49,7 @@ def assemble(
     )
     return Host(
         service,
-        tuple((number, tuple(by_address.values())) for number, by_address in found.items() if by_address),
+        tuple((key, tuple(by_address.values())) for key, by_address in found.items() if by_address),
     )
 
 

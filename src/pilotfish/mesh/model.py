@@ -81,7 +81,7 @@ class Model:
         return self._workloads.get(key)
 
     def targets(self, namespace: str, labels: Labels, address: str, workload: Workload | None) -> tuple[Target, ...]:
-        """The ports on which a workload is reached, of the services that select it and the entries that list its
+        """The TCP ports on which a workload is reached, of the services that select it and the entries that list its
         address.
 
         Where two services mean the same port, the oldest says how it speaks (as Istio does).
@@ -92,14 +92,14 @@ class Model:
             service = self._hosts[key].service
             for port in service.ports:
                 number = port.target if isinstance(port.target, int) else ports.get(port.target)
-                if number is not None:
+                if number is not None and not port.key.udp:
                     found.append(Target(number, port, service))
         for key in self._listing[address]:
             host = self._hosts[key]
-            numbered = {port.number: port for port in host.service.ports}
-            for number, endpoints in host.endpoints:
-                at = {e.port for e in endpoints if e.address == address}
-                found.extend(Target(target, numbered[number], host.service) for target in at)
+            known = {port.key: port for port in host.service.ports if not port.key.udp}
+            for port_key, endpoints in host.endpoints:
+                at = {e.port for e in endpoints if e.address == address and port_key in known}
+                found.extend(Target(target, known[port_key], host.service) for target in at)
         found.sort(key=lambda target: (target.number, target.service.age, target.port.number))
         return tuple({target.number: target for target in reversed(found)}.values())[::-1]
 
@@ -223,10 +223,10 @@ class Model:
         declarations = self._declarations.get(key)
         if not declarations:
             return None
-        slices = [self._slices[source] for source in self._slices_of[key]]
+        slices = [self._slices[source] for source in sorted(self._slices_of[key])]
         selected = {
-            source: [self._workloads[w] for w in self._labelled.select(key.namespace, declaration.workload_selector)]
-            for source, declaration in declarations.items()
+            source: [self._workloads[w] for w in sorted(self._labelled.select(key.namespace, d.workload_selector))]
+            for source, d in declarations.items()
         }
         return assemble(
             [(declaration, selected[source]) for source, declaration in declarations.items()],

@@ -16,6 +16,9 @@ from pilotfish.mesh.protocols import Protocol
 Labels = tuple[tuple[str, str], ...]
 """Label pairs, sorted, so that equal labels are equal records."""
 
+Age = tuple[str, str, str, str]
+"""Sorts from the oldest to the youngest."""
+
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class Record(msgspec.Struct, frozen=True, cache_hash=True, weakref=True):
@@ -66,6 +69,11 @@ class Resolution(enum.StrEnum):
     DNS_ROUND_ROBIN = "DNS_ROUND_ROBIN"
 
 
+class PortKey(NamedTuple):
+    number: int
+    udp: bool
+
+
 class ServicePort(Record):
     """`target` is the workload's port: a number, or the name of one of its container ports."""
 
@@ -74,6 +82,11 @@ class ServicePort(Record):
     protocol: Protocol
     target: int | str
     node_port: int = 0
+
+    @property
+    def key(self) -> PortKey:
+        """TCP and UDP ports of one number are two ports."""
+        return PortKey(self.number, self.protocol is Protocol.UDP)
 
 
 class Service(Record):
@@ -103,9 +116,9 @@ class Service(Record):
         return HostKey(self.namespace, self.hostname.lower())
 
     @property
-    def age(self) -> tuple[str, str, str]:
-        """Sorts services from the oldest to the youngest, and always in the same order."""
-        return self.created, self.hostname, self.namespace
+    def age(self) -> Age:
+        """When it was created, and what makes an order of those created at the same time."""
+        return self.created, self.namespace, self.name, self.hostname
 
     @property
     def headless(self) -> bool:
@@ -137,15 +150,15 @@ class Host(Record):
     """A host with all that was declared of it in one namespace: the merged service, and endpoints by service port."""
 
     service: Service
-    endpoints: tuple[tuple[int, tuple[Endpoint, ...]], ...] = ()
+    endpoints: tuple[tuple[PortKey, tuple[Endpoint, ...]], ...] = ()
 
     @property
     def key(self) -> HostKey:
         return self.service.key
 
-    def serving(self, port: int) -> tuple[Endpoint, ...]:
-        """The endpoints of a service port that may get traffic."""
-        found = next((endpoints for number, endpoints in self.endpoints if number == port), ())
+    def serving(self, port: ServicePort) -> tuple[Endpoint, ...]:
+        """The endpoints of one of the service's ports that may get traffic."""
+        found = next((endpoints for key, endpoints in self.endpoints if key == port.key), ())
         return found if self.service.publish_not_ready else tuple(e for e in found if e.ready)
 
 

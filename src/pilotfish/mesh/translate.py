@@ -146,7 +146,7 @@ def service_entry(obj: networking.ServiceEntry) -> tuple[Declaration, ...]:
             endpoints=(ListedEndpoint(address=host),) if by_name and "*" not in host else listed,
             workload_selector=selector,
         )
-        for host in dict.fromkeys(spec.hosts)
+        for host in {host.lower(): host for host in reversed(spec.hosts)}.values()
     )
 
 

@@ -9,19 +9,18 @@ from pilotfish.mesh.hosts import choose
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import Endpoint, Host, Registry, Resolution
 from pilotfish.xds.build.name_table import NameSpec
-from pilotfish.xds.parts import Part
+from pilotfish.xds.parts import NO_AGE, ContestedPart
 
 EVERYONE = "*"
 
 
-class NameTables(Part):
+class NameTables(ContestedPart):
     """What every DNS process has, for pods of every namespace, with addresses of one IP family."""
 
     def __init__(self, model: Model, *, ipv6: bool) -> None:
         super().__init__()
         self._model = model
         self.ipv6 = ipv6
-        self._specs_of: dict[str, tuple[NameSpec, ...]] = {}
         self.update(model.host_names())
         self.take_changes()
 
@@ -31,11 +30,8 @@ class NameTables(Part):
     def update(self, hostnames: Iterable[str]) -> None:
         """Look again at hosts by name (in lower case)."""
         for hostname in hostnames:
-            before = self._specs_of.pop(hostname, ())
-            after = tuple(self._specs(hostname))
-            if after:
-                self._specs_of[hostname] = after
-            self.replace(before, after)
+            ages = [host.service.age for host in self._model.definitions(hostname)]
+            self.claim(hostname, min(ages, default=NO_AGE), self._specs(hostname))
 
     def _specs(self, hostname: str) -> Iterator[NameSpec]:
         """A table for everyone, and one for each namespace that sees something else under this name."""
@@ -89,4 +85,4 @@ def _audience(host: Host) -> set[str]:
 
 
 def _endpoints(host: Host) -> list[Endpoint]:
-    return [e for port in host.service.ports for e in host.serving(port.number)]
+    return [e for port in host.service.ports for e in host.serving(port)]

@@ -6,7 +6,7 @@ import functools
 from typing import NamedTuple
 
 from pilotfish.mesh.protocols import Protocol
-from pilotfish.mesh.records import Endpoint, Host, Record, Registry, Resolution, Service, ServicePort
+from pilotfish.mesh.records import Age, Endpoint, Host, Record, Registry, Resolution, Service, ServicePort
 from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import ClusterSpec, Discovery, Upstream
 from pilotfish.xds.build.endpoints import AssignmentSpec
@@ -38,7 +38,7 @@ class Claim(NamedTuple):
     address: str
     port: int
     protocol: Protocol
-    age: tuple[str, str, str]
+    age: Age
     chains: tuple[Chain, ...]
 
 
@@ -47,7 +47,7 @@ class WantedHost(NamedTuple):
 
     port: int
     name: str
-    age: tuple[str, str, str]
+    age: Age
     own: tuple[str, ...]
     short: tuple[str, ...]
     addresses: tuple[str, ...]
@@ -90,8 +90,7 @@ def assignments(host: Host) -> tuple[AssignmentSpec, ...]:
 
 
 def assignment(host: Host, port: ServicePort) -> AssignmentSpec:
-    name = names.outbound(port.number, host.service.hostname)
-    return AssignmentSpec(name, tuple(_reduced(e) for e in host.serving(port.number)))
+    return AssignmentSpec(cluster_name(host.service, port), tuple(_reduced(e) for e in host.serving(port)))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -100,10 +99,14 @@ def _reduced(endpoint: Endpoint) -> Endpoint:
     return Endpoint(endpoint.address, endpoint.port, weight=endpoint.weight, locality=endpoint.locality)
 
 
+def cluster_name(service: Service, port: ServicePort) -> str:
+    return names.outbound(port.number, service.hostname, udp=port.key.udp)
+
+
 def static_cluster(service: Service, port: ServicePort, settings: ProxySettings) -> ClusterSpec:
     """The cluster of a service whose endpoints are sent."""
     return ClusterSpec(
-        name=names.outbound(port.number, service.hostname),
+        name=cluster_name(service, port),
         discovery=Discovery.EDS,
         upstream=_upstream(port.protocol),
         connect_timeout=settings.connect_timeout,
@@ -119,13 +122,13 @@ def _upstream(protocol: Protocol) -> Upstream:
 def _has_cluster(host: Host, port: ServicePort) -> bool:
     """A cluster of names to look up needs at least one."""
     by_name = host.service.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
-    return not by_name or bool(host.serving(port.number))
+    return not by_name or bool(host.serving(port))
 
 
 def _cluster(host: Host, port: ServicePort, audience: Audience) -> ClusterSpec:
     service = host.service
     settings = audience.settings
-    name = names.outbound(port.number, service.hostname)
+    name = cluster_name(service, port)
     upstream = _upstream(port.protocol)
     match service.resolution:
         case Resolution.STATIC:
@@ -136,7 +139,7 @@ def _cluster(host: Host, port: ServicePort, audience: Audience) -> ClusterSpec:
             return ClusterSpec(name, Discovery.ORIGINAL_DST, upstream, settings.connect_timeout, port_override=override)
         case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
             strict = service.resolution is Resolution.DNS
-            endpoints = tuple(_reduced(e) for e in host.serving(port.number))
+            endpoints = tuple(_reduced(e) for e in host.serving(port))
             return ClusterSpec(
                 name,
                 Discovery.STRICT_DNS if strict else Discovery.LOGICAL_DNS,
@@ -176,7 +179,7 @@ def _claims(host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
 
 def _pod_addresses(host: Host, port: ServicePort, audience: Audience) -> list[str]:
     """A headless service has listeners at its pods' own addresses."""
-    return sorted({e.address for e in host.serving(port.number) if audience.reaches(e.address)})
+    return sorted({e.address for e in host.serving(port) if audience.reaches(e.address)})
 
 
 def _chains(
@@ -187,7 +190,7 @@ def _chains(
     Where the address does not tell whose a TLS connection is, its server name must.
     """
     name = port.protocol.is_tls and (anywhere or bool(ranges))
-    tcp = TcpChain(names.outbound(port.number, service.hostname), ranges, (service.hostname.lower(),) if name else ())
+    tcp = TcpChain(cluster_name(service, port), ranges, (service.hostname.lower(),) if name else ())
     if port.protocol is not Protocol.AUTO:
         return (tcp,)
     shared = anywhere or bool(ranges)
@@ -212,7 +215,7 @@ def _virtual_host(service: Service, port: ServicePort, audience: Audience) -> Wa
         own=tuple(own),
         short=tuple(short),
         addresses=tuple(addresses),
-        routes=(Route(names.outbound(port.number, service.hostname)),),
+        routes=(Route(cluster_name(service, port)),),
     )
 
 
@@ -230,5 +233,5 @@ def _short_names(service: Service, audience: Audience) -> list[str]:
 def _own_routes(service: Service, port: ServicePort) -> RouteConfigurationSpec:
     """The routes of a listener that stands for one host alone."""
     name = _route_name(service, port)
-    route = Route(names.outbound(port.number, service.hostname))
+    route = Route(cluster_name(service, port))
     return RouteConfigurationSpec(name, (VirtualHostSpec(name, ("*",), (route,)),), catch_all="")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 
 from pilotfish.mesh.model import Model
+from pilotfish.mesh.records import Age
 from pilotfish.xds.entries import Entry, Spec, entry
 from pilotfish.xds.source import Changes
 
@@ -57,6 +58,39 @@ class Part(ABC):
     @abstractmethod
     def anew(self, model: Model) -> Part:
         """The same part, made from nothing: what this one must equal after any number of updates."""
+
+
+NO_AGE: Age = ("", "", "", "")
+"""For a claimant that is gone, and claims nothing."""
+
+Claimed = dict[Hashable, tuple[Age, Spec]]
+
+
+class ContestedPart(Part):
+    """A part in which several hosts may claim one name: the oldest has it, and the next gets it when that one goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._claimed_by: dict[Hashable, tuple[tuple[str, str], ...]] = {}
+        self._claims: dict[tuple[str, str], Claimed] = {}
+
+    def claim(self, claimant: Hashable, age: Age, specs: Iterable[Spec]) -> None:
+        """Have the claimant claim these specs' names, and none that it claimed before."""
+        wanted = {(spec.type_url, spec.name): spec for spec in specs}
+        before = self._claimed_by.pop(claimant, ())
+        if wanted:
+            self._claimed_by[claimant] = tuple(wanted)
+        for where in before:
+            del self._claims[where][claimant]
+        for where, spec in wanted.items():
+            self._claims.setdefault(where, {})[claimant] = age, spec
+        for where in {*before, *wanted}:
+            claims = self._claims[where]
+            if claims:
+                self.put(min(claims.values(), key=lambda claim: claim[0])[1])
+            else:
+                del self._claims[where]
+                self.drop(*where)
 
 
 def specs_of(parts: Iterable[Part]) -> Specs:

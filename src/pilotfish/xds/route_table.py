@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 
+from pilotfish.mesh.records import Age
 from pilotfish.xds.build.routes import VirtualHostSpec
 from pilotfish.xds.outbound import WantedHost
 
-_Rank = tuple[int, tuple[str, str, str], str]
+_Rank = tuple[int, Age, str]
 
 
 class RouteTable:

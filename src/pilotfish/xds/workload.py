@@ -49,7 +49,7 @@ class Inbound(Part):
         workload = self._model.workload(self.key)
         for target in self._model.targets(self.key.namespace, self.labels, self.address, workload):
             protocol = target.port.protocol
-            if protocol is Protocol.UDP or settings.reserved(target.number):
+            if settings.reserved(target.number):
                 continue
             ports.append(InboundPort(target.number, target.port.number, protocol))
             upstream = Upstream.HTTP2 if protocol.is_http2 else Upstream.HTTP1

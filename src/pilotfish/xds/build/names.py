@@ -12,9 +12,9 @@ ALLOW_ANY = "allow_any"
 BLOCK_ALL = "block_all"
 
 
-def outbound(port: int, host: str, subset: str = "") -> str:
-    """The cluster of a host's port, e.g. "outbound|80||web.default.svc.cluster.local"."""
-    return f"outbound|{port}|{subset}|{host}"
+def outbound(port: int, host: str, *, udp: bool = False) -> str:
+    """The cluster of a host's port, e.g. "outbound|80||web.default.svc.cluster.local". Istio has none for UDP."""
+    return f"{'outbound_udp' if udp else 'outbound'}|{port}||{host}"
 
 
 def inbound(port: int) -> str:

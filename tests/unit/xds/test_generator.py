@@ -1,0 +1,190 @@
+"""The incremental core: any sequence of changes ends where a fresh start with the same objects would begin."""
+
+from __future__ import annotations
+
+import gc
+import random
+from typing import Any
+
+import pytest
+
+from pilotfish.api import kinds
+from pilotfish.api.decode import decode
+from pilotfish.api.meta import Object
+from pilotfish.api.protos import NAME_TABLE_TYPE
+from pilotfish.mesh.model import Model
+from pilotfish.xds import entries, source
+from pilotfish.xds.generator import Generator
+from pilotfish.xds.settings import ProxySettings
+from pilotfish.xds.source import Changes, ProxyNode, Resource
+
+TYPES = (source.LISTENER, source.ROUTE, source.CLUSTER, source.ENDPOINT, NAME_TABLE_TYPE)
+NAMESPACES = ("a", "b")
+PORTS = (
+    {"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30080},
+    {"name": "tcp", "port": 80},
+    {"name": "what", "port": 80, "targetPort": "named"},
+    {"name": "grpc", "port": 90},
+    {"name": "https", "port": 443},
+    {"name": "mysql", "port": 80},
+)
+
+
+class Watcher:
+    """A proxy that keeps a copy of what it was told, as an Envoy would."""
+
+    def __init__(self, generator: Generator, node: ProxyNode) -> None:
+        self.config = generator.connect(node, self._hear)
+        self.held: dict[tuple[str, str], str] = {}
+        for url in TYPES:
+            self.held.update({(url, r.name): r.version for r in self.config.resources(url).values()})
+
+    def _hear(self, changes: Changes) -> None:
+        for url, names in changes.items():
+            current = self.config.resources(url)
+            for name in names:
+                if name in current:
+                    self.held[url, name] = current[name].version
+                else:
+                    del self.held[url, name]
+
+    def missed(self) -> bool:
+        now = {(url, r.name): r.version for url in TYPES for r in self.config.resources(url).values()}
+        return now != self.held
+
+
+def node_of(type: str, namespace: str, ip: str, **labels: str) -> ProxyNode:
+    return ProxyNode(f"{type}~{ip}", type, ip, f"p-{ip}", namespace, {"LABELS": labels})
+
+
+def _service(rng: random.Random, name: str, namespace: str) -> Object:
+    ports = {p["port"]: p for p in rng.sample(PORTS, rng.randint(1, 3))}
+    created = f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"
+    ip = rng.choice(["None", f"10.1.0.{rng.randint(1, 5)}"])
+    spec = {"clusterIP": ip, "selector": {"app": rng.choice("xy")}, "ports": list(ports.values())}
+    annotations = rng.choice([{}, {}, {"networking.istio.io/exportTo": "."}])
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": created, "annotations": annotations}
+    return decode(kinds.SERVICE, {"metadata": metadata, "spec": spec})
+
+
+def _entry(rng: random.Random, name: str, namespace: str) -> Object:
+    hosts = rng.sample(["h.test", "H.Test", "s0.a.svc.cluster.local", "s0.a", "*.w.test"], rng.randint(1, 2))
+    ports = {p["number"]: p for p in rng.sample([
+        {"number": 80, "name": "http", "protocol": "HTTP"},
+        {"number": 80, "name": "x"},
+        {"number": 9, "name": "tcp", "protocol": "TCP", "targetPort": 99},
+        {"number": 443, "name": "tls", "protocol": "TLS"},
+    ], 2)}  # fmt: skip
+    spec: dict[str, Any] = {
+        "hosts": hosts,
+        "addresses": rng.choice([[], ["192.0.2.1"], ["192.0.2.0/24"], ["10.1.0.1"]]),
+        "ports": list(ports.values()),
+        "resolution": rng.choice(["STATIC", "DNS", "NONE"]),
+        "exportTo": rng.choice([[], ["."], ["b"], ["*"]]),
+    }
+    if rng.random() < 0.5:
+        spec["endpoints"] = [{"address": f"10.0.0.{rng.randint(1, 3)}"} for _ in range(rng.randint(1, 2))]
+    elif rng.random() < 0.5:
+        spec["workloadSelector"] = {"labels": {"app": rng.choice("xy")}}
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}
+    return decode(kinds.SERVICE_ENTRY, {"metadata": metadata, "spec": spec})
+
+
+def _slice(rng: random.Random, name: str, namespace: str) -> Object:
+    ready = rng.choice([True, False])
+    endpoints = [
+        {"addresses": [f"10.0.0.{i}"], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": f"p{i}"}}
+        for i in rng.sample(range(1, 5), 2)
+    ]
+    labels = {"kubernetes.io/service-name": f"s{rng.randint(0, 3)}"}
+    ports = [{"name": str(p["name"]), "port": 8080} for p in PORTS]
+    metadata = {"name": name, "namespace": namespace, "labels": labels}
+    return decode(kinds.ENDPOINT_SLICE, {"metadata": metadata, "endpoints": endpoints, "ports": ports})
+
+
+def _pod(rng: random.Random, name: str, namespace: str) -> Object:
+    containers = [{"name": "c", "ports": [{"name": "named", "containerPort": rng.choice([8080, 9090])}]}]
+    status = {"podIP": f"10.0.0.{name[-1]}", "conditions": [{"type": "Ready", "status": rng.choice(["True", "False"])}]}
+    metadata = {"name": f"p-10.0.0.{name[-1]}", "namespace": namespace, "labels": {"app": rng.choice("xy")}}
+    return decode(kinds.POD, {"metadata": metadata, "spec": {"containers": containers}, "status": status})
+
+
+MAKERS = (("s", _service), ("e", _entry), ("x", _slice), ("p", _pod))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_changes(seed: int) -> None:
+    rng = random.Random(seed)
+    generator = Generator(Model(), audit=True)
+    watchers = [
+        Watcher(generator, node_of("sidecar", "a", "10.0.0.1", app="x")),
+        Watcher(generator, node_of("sidecar", "a", "10.0.0.2", app="y")),
+        Watcher(generator, node_of("sidecar", "b", "10.0.0.3")),
+        Watcher(generator, node_of("dns", "b", "10.0.0.9")),
+        Watcher(
+            generator, ProxyNode("gw", "router", "10.0.0.9", "gw", "", {"LABELS": {"pilotfish.dev/gateway": "node"}})
+        ),
+    ]
+    objects: dict[tuple[str, str, str], Object] = {}
+    for _ in range(120):
+        batch = []
+        for _ in range(rng.randint(1, 3)):
+            word, make = rng.choice(MAKERS)
+            key = (word, rng.choice(NAMESPACES), f"{word}{rng.randint(0, 3)}")
+            new = None if key in objects and rng.random() < 0.4 else make(rng, key[2], key[1])
+            batch.append((objects.get(key), new))
+            if new is None:
+                del objects[key]
+            else:
+                objects[key] = new
+        generator.apply(batch)
+        assert not any(watcher.missed() for watcher in watchers)
+
+
+def test_the_audit_can_fail() -> None:
+    generator = Generator(Model(), audit=True)
+    watcher = Watcher(generator, node_of("sidecar", "a", "10.0.0.1"))
+    scope = watcher.config.parts[0]
+    scope.drop(source.CLUSTER, "PassthroughCluster")
+    with pytest.raises(AssertionError, match="PassthroughCluster"):
+        generator.apply([(None, _service(random.Random(0), "s0", "a"))])
+
+
+def test_equal_proxies_share_and_nothing_stays_behind() -> None:
+    generator = Generator(Model(), audit=False)
+    metadata = {"name": "s0", "namespace": "a"}
+    spec = {"clusterIP": "10.1.0.1", "ports": PORTS[:1]}
+    generator.apply([(None, decode(kinds.SERVICE, {"metadata": metadata, "spec": spec}))])
+    first = generator.connect(node_of("sidecar", "a", "10.0.0.1"), lambda changes: None)
+    second = generator.connect(node_of("sidecar", "b", "10.0.0.2"), lambda changes: None)
+
+    def all_of(config: Any) -> dict[str, Resource]:
+        return dict(config.resources(source.CLUSTER))
+
+    assert all_of(first).keys() == all_of(second).keys()
+    assert all(all_of(first)[name] is all_of(second)[name] for name in all_of(first))
+    first.close()
+    second.close()
+    first.close()
+    assert list(generator._proxies) == []
+    assert generator._scopes == {}
+    del first, second
+    gc.collect()
+    left = [spec for spec in entries._entries if getattr(spec, "name", "").startswith("outbound|")]
+    assert left == [], "what nobody holds is forgotten"
+
+
+def test_settings_that_change_reach_every_proxy() -> None:
+    generator = Generator(Model(), audit=True)
+    watchers = [Watcher(generator, node_of("sidecar", n, f"10.0.0.{i}")) for i, n in enumerate("aab", 1)]
+    generator.reconfigure(ProxySettings(allow_any=False))
+    assert not any(watcher.missed() for watcher in watchers)
+    generator.apply([(None, _service(random.Random(3), "s0", "a"))])
+    assert not any(watcher.missed() for watcher in watchers)
+
+
+def test_a_node_of_a_type_that_we_do_not_know_gets_nothing() -> None:
+    generator = Generator(Model(), audit=True)
+    config = generator.connect(node_of("waypoint", "a", "10.0.0.1"), lambda changes: None)
+    assert all(len(config.resources(url)) == 0 for url in TYPES)
+    config.close()
