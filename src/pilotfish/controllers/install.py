@@ -1,0 +1,115 @@
+"""Writing an installation's objects, again and again without losing what others wrote; and taking them away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from pilotfish.api.core import Service
+from pilotfish.api.errors import NotFound
+from pilotfish.api.install import IstioOperator
+from pilotfish.api.kinds import CONFIG_MAP, ISTIO_OPERATOR, SCHEME, SERVICE
+from pilotfish.api.meta import Document, Object, metadata_of
+from pilotfish.api.scheme import AnyKind
+from pilotfish.client.client import Client
+from pilotfish.controllers.writes import merge_difference
+
+OWNER_LABEL = "install.operator.istio.io/owning-resource"
+NAMESPACE = "istio-system"
+INSTALLED_STATE = "installed-state"
+_OWNED_KINDS: tuple[AnyKind, ...] = (SERVICE, CONFIG_MAP)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of one object, as kubectl says it: "service/istiod created"."""
+
+    kind: AnyKind
+    name: str
+    action: Literal["created", "configured", "unchanged", "deleted"]
+
+    def __str__(self) -> str:
+        word = self.kind.singular or self.kind.kind.lower()
+        return f"{f'{word}.{self.kind.group}' if self.kind.group else word}/{self.name} {self.action}"
+
+
+async def install(client: Client, objects: Sequence[Document], components: Iterable[str] = ()) -> list[Applied]:
+    """Write the objects in order, and delete what an earlier installation wrote and this one does not ask for.
+
+    `components` are told as healthy in the status of the IstioOperator among the objects. Raises ApiError.
+    """
+    applied = [await _apply(client, document) for document in objects]
+    wanted = {(metadata_of(d).get("name"), d["kind"]) for d in objects}
+    applied += await _delete_others(client, wanted)
+    healthy = {name: {"status": "HEALTHY"} for name in components}
+    status: Document = {"status": {"status": "HEALTHY", "componentStatus": healthy}}
+    await client.patch(ISTIO_OPERATOR, INSTALLED_STATE, NAMESPACE, status, subresource="status")
+    return applied
+
+
+async def uninstall(client: Client) -> list[Applied]:
+    """Delete what `install` wrote, but not the namespace: other things may be in it. Raises ApiError."""
+    gone = await _delete_others(client, set())
+    try:
+        await client.delete(ISTIO_OPERATOR, INSTALLED_STATE, NAMESPACE)
+    except NotFound:
+        return gone
+    return [*gone, Applied(ISTIO_OPERATOR, INSTALLED_STATE, "deleted")]
+
+
+async def _apply(client: Client, document: Document) -> Applied:
+    kind = SCHEME.by_kind(document["apiVersion"], document["kind"])
+    assert kind is not None, f"{document['kind']} is no kind of ours"
+    name, namespace = metadata_of(document)["name"], metadata_of(document).get("namespace", "")
+    try:
+        held = await client.get(kind, name, namespace)
+    except NotFound:
+        await client.create(kind, document, namespace)
+        return Applied(kind, name, "created")
+    patch = _patch(document, held)
+    if not patch:
+        return Applied(kind, name, "unchanged")
+    await client.patch(kind, name, namespace, patch)
+    return Applied(kind, name, "configured")
+
+
+def _patch(wanted: Document, held: Object) -> Document:
+    """The merge patch to what is wanted. What others added stays; only an IstioOperator's spec is ours alone."""
+    wanted = {name: wanted[name] for name in ("metadata", "spec", "data") if name in wanted}
+    current: Document = msgspec.to_builtins(held)
+    if isinstance(held, Service):
+        wanted = {**wanted, "spec": {**wanted["spec"], "ports": _with_node_ports(wanted["spec"]["ports"], held)}}
+        # Typed objects leave defaults out when they are written down.
+        current["spec"]["ports"] = [{"protocol": "TCP", **port} for port in current["spec"].get("ports", [])]
+    if isinstance(held, IstioOperator):
+        wanted = {**wanted, "spec": _with_removals(wanted["spec"], current.get("spec", {}))}
+    return merge_difference(wanted, current)
+
+
+def _with_node_ports(ports: Sequence[Document], held: Service) -> list[Document]:
+    """A port that stays keeps its node port: clients know it."""
+    taken = {port.port: port.node_port for port in held.spec.ports if port.node_port}
+    return [{"protocol": "TCP", **({"nodePort": taken[p["port"]]} if p["port"] in taken else {}), **p} for p in ports]
+
+
+def _with_removals(wanted: Document, current: Document) -> Document:
+    """The wanted fields, and null for what is no longer among them."""
+    result: dict[str, Any] = dict.fromkeys(current.keys() - wanted.keys())
+    for name, value in wanted.items():
+        held = current.get(name)
+        result[name] = _with_removals(value, held) if isinstance(value, dict) and isinstance(held, dict) else value
+    return result
+
+
+async def _delete_others(client: Client, wanted: set[tuple[Any, Any]]) -> list[Applied]:
+    gone: list[Applied] = []
+    for kind in _OWNED_KINDS:
+        listing = await client.list(kind, NAMESPACE, labels=f"{OWNER_LABEL}={INSTALLED_STATE}")
+        for obj in listing.items:
+            if (obj.name, kind.kind) not in wanted:
+                await client.delete(kind, obj.name, NAMESPACE, uid=obj.metadata.uid)
+                gone.append(Applied(kind, obj.name, "deleted"))
+    return gone
