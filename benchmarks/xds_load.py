@@ -220,17 +220,19 @@ async def measure(options: argparse.Namespace) -> None:
             per_stream = (resident_mib() - before) * 1024 / options.proxies
             rows.append(("server memory, resident", f"{resident_mib():.0f} MiB"))
             rows.append(("  of it per stream", f"{per_stream:.0f} KiB"))
-            acknowledged, reached, median = [], [], []
+            acknowledged, reached, median, cpu = [], [], [], []
             for version in range(2, 2 + CHANGES):
-                goal, started = observer.count + options.proxies, time.monotonic()
+                goal, started, used = observer.count + options.proxies, time.monotonic(), time.process_time()
                 source.change_endpoints(SHARED, version)
                 acknowledged.append(await until(lambda goal=goal: observer.count == goal) - started)
+                cpu.append(time.process_time() - used)
                 _, _, _, stamps, _ = await ask(pipe)
                 reached.append(stamps[-1] - started)
                 median.append(statistics.median(stamps) - started)
             rows.append(row("one endpoint change: half of the proxies have it", median))
             rows.append(row("one endpoint change: all proxies have it", reached))
             rows.append(row("one endpoint change: all have acknowledged", acknowledged))
+            rows.append(row("one endpoint change: the server's CPU time, all threads", cpu))
             configured, _, received, _, hashes = await ask(pipe)
             check(configured == options.proxies, f"{configured} of {options.proxies} are configured")
             check(received == everything + CHANGES * options.proxies, f"{received} resources were received")

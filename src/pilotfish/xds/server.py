@@ -2,6 +2,12 @@
 
 Everything runs on one asyncio loop, each stream in a reader and a writer of its own; a proxy that does not read blocks
 its writer and nobody else, and what waits for it is names of resources. Bytes go in and out of gRPC as they are.
+
+uvloop is the loop to use. grpc.aio shares either loop with uvicorn without trouble: with 50 streams and an HTTP client
+busy at once, pushes and HTTP answers take the same time on both, within the noise. But asyncio sets TCP_NODELAY only on
+sockets made with IPPROTO_TCP, and on others uvicorn's answers wait 40 ms for a delayed acknowledgement; uvloop sets it
+on all. A process that serves many streams should call `gc.freeze()` once its configuration is loaded and raise the
+thresholds of `gc`: full collections are a seventh of the CPU time that a change for a thousand proxies takes.
 """
 
 from __future__ import annotations
@@ -136,8 +142,8 @@ class _Stream:
 
     async def _read(self) -> None:
         while (message := await _next(self._context)) is not None:
-            self._session.receive(_parse(self._dialect, message))
-            self._wake.set()
+            if self._session.receive(_parse(self._dialect, message)):
+                self._wake.set()
 
     async def _write(self) -> None:
         while True:
@@ -148,9 +154,11 @@ class _Stream:
     async def _until_something_happens(self) -> None:
         """A request, a change, or the time at which something held back goes out all the same."""
         until = self._session.wake_at
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if until is None else max(0.0, until - time.monotonic())):
-                await self._wake.wait()
+        if until is None:
+            await self._wake.wait()
+        else:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), max(0.0, until - time.monotonic()))
         self._wake.clear()
 
 

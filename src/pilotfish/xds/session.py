@@ -147,8 +147,11 @@ class Session:
         self.wake_at: float | None = None
         """The time at which something held back is to go out all the same; None: nothing is held back."""
 
-    def receive(self, request: Any) -> None:
-        """Take in a request: an acknowledgement, a refusal, a change of subscriptions, or several at once."""
+    def receive(self, request: Any) -> bool:
+        """Take in a request: an acknowledgement, a refusal, a change of subscriptions, or several at once.
+
+        Returns whether there may be something to send now.
+        """
         watch = self._watches.get(request.type_url)
         first = watch is None
         if watch is None:
@@ -156,12 +159,13 @@ class Session:
             watches = [*self._watches.values(), watch]
             self._watches = {w.type_url: w for w in sorted(watches, key=lambda w: _ORDER.get(w.type_url, len(_ORDER)))}
         elif self._dialect.stale(watch, request):
-            return
+            return False
         if watch.nonce and request.response_nonce == watch.nonce:
             self._answered(watch, request)
         self._dialect.subscribe(watch, request, self._config.resources(watch.type_url), first=first)
         if first and watch.type_url == ENDPOINT:
             watch.forced |= watch.interesting(self._warming)
+        return any((w.due or w.superfluous) and not w.nonce for w in self._watches.values())
 
     def changed(self, changes: Changes) -> bool:
         """Take in word of changes; returns whether any of them concerns the proxy."""
