@@ -1,0 +1,95 @@
+"""The feed: from an API server's objects to what the generator serves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from pilotfish.api.kinds import CONFIG_MAP, NAMESPACE, SCHEME, SERVICE_ENTRY
+from pilotfish.apiserver.local import LocalClient
+from pilotfish.apiserver.resources import Resources
+from pilotfish.client.informers import Informers
+from pilotfish.mesh.model import Model
+from pilotfish.store.memory import MemoryStore
+from pilotfish.xds import source
+from pilotfish.xds.feed import Feed
+from pilotfish.xds.generator import Generator
+from pilotfish.xds.source import Changes, ProxyNode
+
+NODE = ProxyNode("n", "sidecar", "10.0.0.1", "p", "default")
+
+
+def entry(host: str) -> dict[str, Any]:
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    spec = {"hosts": [host], "resolution": "STATIC", "ports": ports, "endpoints": [{"address": "10.0.0.2"}]}
+    return {"metadata": {"name": host.replace(".", "-")}, "spec": spec}
+
+
+def with_feed(scenario: Callable[[LocalClient, Generator], Awaitable[None]], *before: str) -> None:
+    """Run a scenario on a mesh that had some hosts before the feed began."""
+
+    async def run() -> None:
+        client = LocalClient(Resources(MemoryStore(), SCHEME))
+        for namespace in ("default", "istio-system"):
+            await client.create(NAMESPACE, {"metadata": {"name": namespace}})
+        for host in before:
+            await client.create(SERVICE_ENTRY, entry(host), "default")
+        informers = Informers(client)
+        generator = Generator(Model(), audit=True)
+        feed = Feed(informers, generator)
+        running = asyncio.create_task(informers.run())
+        try:
+            await feed.synced()
+            await scenario(client, generator)
+            assert not running.done()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to be"
+        await asyncio.sleep(0.002)
+
+
+def test_everything_is_known_once_synced() -> None:
+    async def scenario(client: LocalClient, generator: Generator) -> None:
+        assert set(generator.model.host_names()) == {"a.test", "b.test"}
+
+    with_feed(scenario, "a.test", "b.test")
+
+
+def test_changes_arrive() -> None:
+    async def scenario(client: LocalClient, generator: Generator) -> None:
+        heard: list[Changes] = []
+        generator.connect(NODE, heard.append)
+        await client.create(SERVICE_ENTRY, entry("a.test"), "default")
+        await until(lambda: bool(heard))
+        assert heard[0][source.CLUSTER] == {"outbound|80||a.test"}
+        await client.delete(SERVICE_ENTRY, "a-test", "default")
+        await until(lambda: len(heard) > 1)
+        assert list(generator.model.hosts()) == []
+
+    with_feed(scenario)
+
+
+def test_mesh_config_and_one_that_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(client: LocalClient, generator: Generator) -> None:
+        document = {"metadata": {"name": "istio"}, "data": {"mesh": "accessLogFile: /dev/stdout"}}
+        await client.create(CONFIG_MAP, document, "istio-system")
+        await until(lambda: generator.settings.access_log is not None)
+        await client.patch(CONFIG_MAP, "istio", "istio-system", {"data": {"mesh": "accessLogFile: [no"}})
+        await until(lambda: "keeps its last good settings" in caplog.text)
+        assert generator.settings.access_log is not None
+        await client.delete(CONFIG_MAP, "istio", "istio-system")
+        await until(lambda: generator.settings.access_log is None)
+
+    with_feed(scenario)
