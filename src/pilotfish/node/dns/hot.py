@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 CAPACITY = 65536
-"""Queries kept; clients that vary the case of letters at random could otherwise fill the memory."""
+"""Queries kept between two batches; clients that vary the case of letters at random could otherwise fill the memory."""
 
 _iovec = struct.Struct("@PN")
 IOVEC_SIZE = _iovec.size
@@ -56,8 +56,6 @@ class HotAnswers:
 
     def add(self, key: bytes, bodies: Sequence[bytes], names: Iterable[bytes]) -> None:
         """Keep the answers to a query, to be given in turn, until one of `names` changes."""
-        if len(self._kept) >= CAPACITY:
-            self.clear()
         pins = [pinned(body) for body in bodies]
         self._kept[key] = kept = _Kept(tuple(buffer for buffer, _ in pins), tuple(names))
         vectors = [vector for _, vector in pins]
@@ -81,6 +79,11 @@ class HotAnswers:
                 keys.discard(key)
                 if not keys:
                     del self._keys_of_name[name]
+
+    def trim(self) -> None:
+        """Start anew when there are too many. Not while vectors from here are yet to be sent: it frees their bytes."""
+        if len(self._kept) > CAPACITY:
+            self.clear()
 
     def clear(self) -> None:
         self.iovecs.clear()

@@ -87,6 +87,8 @@ class UdpServer:
         kept = self._fill(sock, view, sizes, found) if misses else ()
         self._counters.send_failures += batch.send(fd, found)
         del kept
+        if misses:
+            view.hot.trim()
 
     def _fill(self, sock: socket.socket, view: View, sizes: list[int], found: list[bytes | None]) -> list[Buffer]:
         """Put answers where the query's bytes found none; those that must be asked upstream come later."""

@@ -43,6 +43,12 @@ def test_what_depends_on_a_name_is_forgotten_with_it() -> None:
 def test_the_number_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hot, "CAPACITY", 10)
     answers = HotAnswers()
-    for n in range(100):
+    for n in range(10):
         answers.add(b"%d" % n, [b"1"], [b"name"])
-        assert len(answers) <= 10
+    answers.trim()
+    assert len(answers) == 10
+    answers.add(b"one too many", [b"1"], [b"name"])
+    vector = answers.iovecs[b"0"]
+    assert pointed_to(vector) == b"1", "nothing is freed while answers are on their way"
+    answers.trim()
+    assert len(answers) == 0

@@ -26,7 +26,7 @@ from dnstools import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilotfish.node.dns import udp
+from pilotfish.node.dns import hot, udp
 from pilotfish.node.dns.listeners import open_sockets
 from pilotfish.node.dns.mmsg import BATCH
 from pilotfish.node.dns.table import NameRecord
@@ -179,6 +179,22 @@ def test_one_busy_pod_does_not_starve_another(monkeypatch: pytest.MonkeyPatch) -
                 response = await receive(asking)
                 assert read(response).header.id == 9
                 assert dns.counters.queries <= 3 * BATCH + 1
+
+    asyncio.run(test())
+
+
+def test_letters_at_random_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resolvers that vary the case of letters (0x20) ask the same in many ways."""
+    monkeypatch.setattr(hot, "CAPACITY", 8)
+
+    async def test() -> None:
+        async with serving(external("abcdefgh.mesh", "1.1.1.1")) as (dns, _, listening):
+            with client(listening) as sock:
+                for n in range(200):
+                    name = "".join(c.upper() if n >> i & 1 else c for i, c in enumerate("abcdefgh")) + ".mesh"
+                    sock.send(query(name, ident=n))
+                    assert answers(await receive(sock)) == [(f"{name}.", "A", "1.1.1.1")]
+                    assert len(dns.responder.view("default").hot) <= 8 + 1
 
     asyncio.run(test())
 
