@@ -52,6 +52,7 @@ class PodWorker:
         self._facts = self._recalled(runtime.last_records(self.folder))
         self._changed = asyncio.Event()
         self._ending = asyncio.Event()
+        self._issued = asyncio.Event()
         self._vanished = False
         self._written: PodStatus | None = None
 
@@ -93,6 +94,14 @@ class PodWorker:
             await self._delete()
 
     async def _live(self) -> None:
+        """Have the pod's containers run. The proxy's certificate is asked for at once and comes meanwhile."""
+        async with asyncio.TaskGroup() as group:
+            if proxy.proxy_container(self.pod) is not None:
+                proxy.prepare_directory(self.folder)
+                group.create_task(podsandbox.certify(self._node, self.pod, self.folder, self._issued))
+            await self._run_in_sandboxes()
+
+    async def _run_in_sandboxes(self) -> None:
         """Give the pod a sandbox and run its containers in it; give it another one when that dies."""
         delays = backoff(0.2, 10.0)
         while True:
@@ -124,13 +133,10 @@ class PodWorker:
     async def _run_containers(self, attachment: Attachment) -> None:
         async with contextlib.aclosing(runtime.watch(self.folder)) as changes:
             self._facts |= self._recalled(await anext(changes), only_those=True)
-            issued = asyncio.Event()
-            keepers = self._keepers(attachment, issued)
+            keepers = self._keepers(attachment)
             self._keeping = keepers
             self._note()
             async with asyncio.TaskGroup() as group:
-                if proxy.proxy_container(self.pod) is not None:
-                    group.create_task(podsandbox.certify(self._node, self.pod, self.folder, issued))
                 group.create_task(self._start_in_order(group, keepers))
                 await self._observe(changes, keepers)
 
@@ -151,9 +157,9 @@ class PodWorker:
             group.create_task(keeper.keep())
             await keeper.settled.wait()
 
-    def _keepers(self, attachment: Attachment, issued: asyncio.Event) -> dict[str, Keeper]:
+    def _keepers(self, attachment: Attachment) -> dict[str, Keeper]:
         async def prepare(container: Container, image: Image | None, attempt: int) -> ContainerSpec:
-            return await self._prepare(container, image, attempt, attachment.ip, issued)
+            return await self._prepare(container, image, attempt, attachment.ip)
 
         around = Surroundings(
             pod=lambda: self.pod,
@@ -168,9 +174,7 @@ class PodWorker:
         init = {c.name: Keeper(c, around, self._facts[c.name], init=True) for c in self.pod.spec.init_containers}
         return init | {c.name: Keeper(c, around, self._facts[c.name]) for c in self.pod.spec.containers}
 
-    async def _prepare(
-        self, container: Container, image: Image | None, attempt: int, ip: str, issued: asyncio.Event
-    ) -> ContainerSpec:
+    async def _prepare(self, container: Container, image: Image | None, attempt: int, ip: str) -> ContainerSpec:
         """How to start a container. Raises ConfigError."""
         is_proxy = proxy.proxy_container(self.pod) == container
         if container.volume_mounts and not is_proxy:
@@ -188,7 +192,7 @@ class PodWorker:
         name = podfiles.hostname(self.pod, self._node.settings.node_name)
         spec = container_spec(self.pod, container, env, image, hostname=name, attempt=attempt)
         if is_proxy:
-            await issued.wait()
+            await self._issued.wait()
             arguments = proxy.parse_arguments([environment.expand(text, spec.env) for text in container.args])
             proxy.write_bootstrap(self.folder, proxy.describe(self.pod, container, spec.env, arguments, ip))
         return spec
@@ -215,7 +219,7 @@ class PodWorker:
         try:
             async with contextlib.aclosing(runtime.watch(self.folder)) as changes:
                 self._facts |= self._recalled(await anext(changes), only_those=True)
-                keepers = self._keepers(self._attachment or Attachment(self._record.ip, None), asyncio.Event())
+                keepers = self._keepers(self._attachment or Attachment(self._record.ip, None))
                 self._keeping = keepers
                 async with asyncio.TaskGroup() as group:
                     watching = group.create_task(self._observe(changes, keepers))

@@ -42,7 +42,6 @@ async def make(node: NodeContext, pod: Pod, folder: PodFolder) -> Attachment:
         attachment = await node.networks.attach(pod.metadata.uid, pod.namespace, capture)
     relay: RelayConfig | None = None
     if (container := proxy.proxy_container(pod)) is not None:
-        proxy.prepare_directory(folder)
         settings = node.settings
         relay = RelayConfig(proxy.relay_name(pod), settings.gateway_ip, settings.xds_port, container.name)
     # What an earlier supervisor wrote of its containers is no longer true.

@@ -189,6 +189,7 @@ class Certificate:
 
 def prepare_directory(folder: PodFolder) -> None:
     """The folder of the proxy's files, which it alone may read besides us, and write its admin socket into."""
+    folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.proxy.mkdir(exist_ok=True)
     os.chown(folder.proxy, 0, PROXY_ID)
     folder.proxy.chmod(0o770)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 
@@ -42,8 +43,10 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 
 
 def bind(source: str, target: str, read_only: bool = False) -> None:
-    """Show `source` at `target`, which is created first when it is missing and lies below /run (the pod's own)."""
-    if target.startswith(f"{RUN}/") and not os.path.lexists(target):
+    """Show `source` at `target`, which is made first where it is missing: in the pod's view, never on the host."""
+    if not os.path.lexists(target):
+        if not target.startswith(f"{RUN}/"):
+            overlay(target)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         if os.path.isdir(source):
             os.mkdir(target)
@@ -52,6 +55,19 @@ def bind(source: str, target: str, read_only: bool = False) -> None:
     mount(source, target, flags=BIND | REC)
     if read_only:
         mount("", target, flags=BIND | REMOUNT | RDONLY)
+
+
+def overlay(target: str) -> None:
+    """Make the nearest folder above `target` writable for the pod alone. Raises OSError where that would be /."""
+    place = os.path.dirname(target)
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    if place == "/":
+        raise OSError(errno.ENOENT, f"{target}: /{target.split('/')[1]} does not exist on this host; make it")
+    upper = f"{RUN}/pilotfish/overlay{place}"
+    os.makedirs(f"{upper}/upper")
+    os.makedirs(f"{upper}/work")
+    mount("overlay", place, "overlay", 0, f"lowerdir={place},upperdir={upper}/upper,workdir={upper}/work")
 
 
 def furnish(hostname: str, binds: list[tuple[str, str, bool]]) -> None:
