@@ -182,7 +182,11 @@ class AddressAllocator:
         if lost and wants_addresses(entry):
             listed = ", ".join(sorted(lost))
             self._recorder.event(entry, "Warning", "AddressConflict", f"An older ServiceEntry holds {listed}")
-        patch: dict[str, Any] = {"status": {"addresses": msgspec.to_builtins(wanted) or None}}
+        patch: dict[str, Any] = {
+            # The version guards against writing over addresses that someone restored meanwhile.
+            "metadata": {"resourceVersion": entry.metadata.resource_version},
+            "status": {"addresses": msgspec.to_builtins(wanted) or None},
+        }
         await apply(self._client, SERVICE_ENTRY, entry.namespace, Patch(entry, patch, "status"), self._entries)
         written = self._entries.get(key)
         if written is not None:

@@ -111,12 +111,11 @@ def slice_writes(
     """
     groups = dict(wanted) or {(family, ()): () for family in service.spec.ip_families or ("IPv4",)}
     writes: list[Write[EndpointSlice]] = []
-    for held in slices:
-        if (held.address_type, held.ports) not in groups:
-            writes.append(Delete(held))
     for group, endpoints in groups.items():
         own = [held for held in slices if (held.address_type, held.ports) == group]
         writes.extend(_group_writes(service, group, endpoints, own))
+    # Last, so that no endpoint is missing while it moves from one slice to another.
+    writes.extend(Delete(held) for held in slices if (held.address_type, held.ports) not in groups)
     return writes
 
 
@@ -146,7 +145,9 @@ def _group_writes(
             writes.append(Delete(held))
             continue
         spare = spare and bool(content)
-        patch = merge_difference(_slice(service, group, content), msgspec.to_builtins(held))
+        # A typed object leaves empty lists out when it is written down.
+        current = {"endpoints": [], "ports": [], **msgspec.to_builtins(held)}
+        patch = merge_difference(_slice(service, group, content), current)
         if patch:
             writes.append(Patch(held, patch))
     rows = [new[i : i + MOST_ENDPOINTS] for i in range(0, len(new), MOST_ENDPOINTS)]

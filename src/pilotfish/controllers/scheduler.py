@@ -49,7 +49,7 @@ def place(pod: Pod, nodes: Sequence[Node], load: Mapping[str, int]) -> str | Uns
         return min(fit, key=lambda node: (load.get(node.name, 0), node.name)).name
     if not nodes:
         return Unschedulable("no nodes available to schedule pods")
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(refusals.items()))
+    reasons = ", ".join(sorted(f"{count} {reason}" for reason, count in refusals.items()))
     return Unschedulable(f"0/{len(nodes)} nodes are available: {reasons}.")
 
 
