@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -60,6 +60,28 @@ def status(home: Home, output: str) -> None:
     from pilotfish.cli import status as room
 
     sys.exit(room.status(home, as_json=output == "json"))
+
+
+@main.command()
+@click.option("--filename", "-f", "file", type=click.File("r"), help="An IstioOperator, YAML; - is standard input.")
+@click.option("--set", "-s", "settings", multiple=True, metavar="PATH=VALUE", help="A field of its spec.")
+@click.option("--skip-confirmation", "-y", "yes", is_flag=True, help="Do not ask first.")
+@pass_home
+def install(home: Home, file: IO[str] | None, settings: tuple[str, ...], yes: bool) -> None:
+    """Configure the mesh from an IstioOperator, as `istioctl install` does."""
+    from pilotfish.cli import install as room
+
+    room.install(home, file, settings, yes=yes)
+
+
+@main.command()
+@click.option("--skip-confirmation", "-y", "yes", is_flag=True, help="Do not ask first.")
+@pass_home
+def uninstall(home: Home, yes: bool) -> None:
+    """Take back what `install` wrote."""
+    from pilotfish.cli import install as room
+
+    room.uninstall(home, yes=yes)
 
 
 @main.group()

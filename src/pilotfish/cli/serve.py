@@ -19,6 +19,8 @@ from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources
 from pilotfish.apiserver.server import Listener, build_app, listen
 from pilotfish.apiserver.server import serve as serve_api
+from pilotfish.apiserver.streams.nodes import Nodes
+from pilotfish.apiserver.streams.routes import stream_routes
 from pilotfish.client.informer import Informer
 from pilotfish.client.informers import Informers
 from pilotfish.controllers import runtime as controllers
@@ -55,6 +57,8 @@ async def serve(home: Home) -> None:
     ads = AdsServer(generator, settings.trust_domain, Blame(model, acceptance.report))
     authority = Authority.at(files, name=settings.trust_domain)
     issuer = certificate_service(authority, settings.trust_domain, bound_to(informers.informer(POD)))
+    nodes = Nodes(files.ca, files.api_server_client.certificate, files.api_server_client.key)
+    app = build_app(resources, routes=stream_routes(resources, nodes))
     credentials = mutual_tls(files.xds_server.load(), authority.pem)
     api = Listener(listen("127.0.0.1", settings.api_port), files.api_server.certificate, files.api_server.key, files.ca)
     try:
@@ -66,7 +70,7 @@ async def serve(home: Home) -> None:
                     name="controllers",
                 ),
                 group.create_task(acceptance.run(), name="acceptance"),
-                group.create_task(serve_api(build_app(resources), api), name="api"),
+                group.create_task(serve_api(app, api), name="api"),
             ]
             await feed.synced()
             async with serving((ads.service(), issuer), f"0.0.0.0:{settings.xds_port}", credentials):

@@ -1,0 +1,44 @@
+"""How commands reach the API: the kubeconfig of $KUBECONFIG, else of the home's mesh; errors for the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import click
+
+from pilotfish.api.errors import ApiError
+from pilotfish.client.http import HTTPClient
+from pilotfish.client.kubeconfig import Kubeconfig, KubeconfigError, default_path, read_kubeconfig
+from pilotfish.home import Home
+
+R = TypeVar("R")
+
+
+def kubeconfig(home: Home) -> Kubeconfig:
+    """Raises click.ClickException where there is none, saying what to do."""
+    path = default_path() if os.environ.get("KUBECONFIG") else home.kubeconfig
+    if not path.exists():
+        raise click.ClickException(f"there is no kubeconfig at {path}: start a mesh with `pilotfish up --detach`")
+    try:
+        return read_kubeconfig(path)
+    except KubeconfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def with_client(home: Home, use: Callable[[HTTPClient], Awaitable[R]]) -> R:
+    """Run with a client of the API. An ApiError ends the command with its message and exit status 1."""
+
+    async def run() -> R:
+        client = HTTPClient(kubeconfig(home))
+        try:
+            return await use(client)
+        finally:
+            await client.close()
+
+    try:
+        return asyncio.run(run())
+    except ApiError as error:
+        raise click.ClickException(f"({error.reason}): {error.message}") from None
