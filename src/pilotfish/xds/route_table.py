@@ -79,9 +79,11 @@ class RouteTable:
             self._dirty.update({winner, loser} & self._wanted.keys())
 
     def _resolve(self, host: WantedHost) -> VirtualHostSpec:
-        wanted = dict.fromkeys((*host.own, *host.short, *host.addresses))
-        had = tuple(domain for domain in wanted if self._owner[domain.lower()] == host.name)
-        return VirtualHostSpec(host.name, had, host.routes)
+        had: dict[str, str] = {}
+        for domain in (*host.own, *host.short, *host.addresses):
+            if self._owner[domain.lower()] == host.name:
+                had.setdefault(domain.lower(), domain)
+        return VirtualHostSpec(host.name, tuple(had.values()), host.routes)
 
 
 def _domains(host: WantedHost) -> dict[str, _Rank]:

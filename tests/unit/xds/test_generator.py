@@ -13,7 +13,7 @@ from pilotfish.api.decode import decode
 from pilotfish.api.meta import Object
 from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.model import Model
-from pilotfish.xds import entries, source
+from pilotfish.xds import entries, parts, source
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import Changes, ProxyNode, Resource
@@ -188,3 +188,27 @@ def test_a_node_of_a_type_that_we_do_not_know_gets_nothing() -> None:
     config = generator.connect(node_of("waypoint", "a", "10.0.0.1"), lambda changes: None)
     assert all(len(config.resources(url)) == 0 for url in TYPES)
     config.close()
+
+
+def test_a_change_of_endpoints_makes_one_resource_however_many_services_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = Generator(Model(), audit=False)
+    for i in range(50):
+        spec = {"clusterIP": f"10.1.0.{i}", "ports": PORTS[:1], "selector": {"app": f"{i}"}}
+        document = {"metadata": {"name": f"s{i}", "namespace": "a"}, "spec": spec}
+        generator.apply([(None, decode(kinds.SERVICE, document))])
+    heard: list[Changes] = []
+    proxies = [generator.connect(node_of("sidecar", "a", f"10.0.0.{i}"), heard.append) for i in range(5)]
+    made: list[Any] = []
+    monkeypatch.setattr(parts, "entry", lambda spec: made.append(spec) or entries.entry(spec))
+    labels = {"kubernetes.io/service-name": "s7"}
+    slice_ = {
+        "metadata": {"name": "x", "namespace": "a", "labels": labels},
+        "endpoints": [{"addresses": ["10.0.0.1"]}],
+        "ports": [{"name": "http", "port": 8080}],
+    }
+    generator.apply([(None, decode(kinds.ENDPOINT_SLICE, slice_))])
+    assert [spec.type_url for spec in made] == [source.ENDPOINT]
+    assert len(heard) == len(proxies)
+    assert all(changes is heard[0] for changes in heard)
