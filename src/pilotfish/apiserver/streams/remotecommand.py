@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 from starlette.requests import HTTPConnection
 
-from pilotfish.api.errors import BadRequest, ServiceUnavailable
+from pilotfish.api.errors import ApiError, BadRequest, ServiceUnavailable
 from pilotfish.apiserver.streams.nodes import Query
 from pilotfish.client.stream import Channel, Frame
 
@@ -31,19 +33,27 @@ class Streams(Protocol):
     async def close_channel(self, channel: int) -> None: ...
 
 
+async def run_command(client: Streams, node: Streams) -> None:
+    """Carry a remote command to its end, which the client learns in any case."""
+    if not await relay(client, node):
+        broken = ApiError("Internal error occurred: the connection to the node broke off before the command had ended")
+        with contextlib.suppress(ServiceUnavailable):  # it was the client that went away
+            await client.send(Channel.ERROR, msgspec.json.encode(broken.status()))
+
+
 async def relay(client: Streams, node: Streams) -> bool:
     """Carry frames both ways until one end is gone. Returns whether the node told how the command ended."""
     told = False
 
     async def to_node() -> None:
         async for frame in client:
-            await node.send(*frame)
+            await _pass_on(frame, node)
 
     async def to_client() -> None:
         nonlocal told
         async for frame in node:
             told = told or frame.channel == Channel.ERROR
-            await client.send(*frame)
+            await _pass_on(frame, client)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -54,6 +64,13 @@ async def relay(client: Streams, node: Streams) -> bool:
     except* ServiceUnavailable as gone:
         log.debug("a remote command's streams broke off: %s", gone.exceptions[0])
     return told
+
+
+async def _pass_on(frame: Frame, to: Streams) -> None:
+    if frame.channel == Channel.CLOSE:
+        await to.close_channel(frame.data[0])
+    else:
+        await to.send(*frame)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from functools import partial
 
@@ -16,6 +17,8 @@ from pilotfish.client.stream import Channel
 from pilotfish.client.streamserver import AcceptedStream
 from pilotfish.node import netns
 from pilotfish.node.kubelet.pods import RunningPod
+
+log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
 _CHUNK = 64 * 1024
@@ -32,17 +35,18 @@ async def forward(stream: AcceptedStream, pod: RunningPod, port: int) -> None:
             await stream.send(Channel.ERROR, reason.encode())
             await stream.close()
         return
+    half_closed = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as group:
-            receiving = group.create_task(_from_port(reader, stream))
-            sending = group.create_task(_to_port(stream, writer))
-            await asyncio.wait([receiving, sending], return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                receiving.cancel()
-            else:
-                await stream.close_channel(Channel.STDOUT)
-    except* (ServiceUnavailable, ConnectionError):
-        pass  # one of the two broke off, and so ends the other
+            both = [
+                group.create_task(_from_port(reader, stream, half_closed)),
+                group.create_task(_to_port(stream, writer, half_closed)),
+            ]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for task in both:
+                task.cancel()
+    except* (ServiceUnavailable, ConnectionError) as broken:
+        log.debug("a forwarded connection to port %d broke off: %s", port, broken.exceptions[0])
     finally:
         writer.close()
     await stream.close()
@@ -70,16 +74,20 @@ async def connect(pod: RunningPod, port: int) -> tuple[asyncio.StreamReader, asy
     raise failure
 
 
-async def _from_port(reader: asyncio.StreamReader, stream: AcceptedStream) -> None:
+async def _from_port(reader: asyncio.StreamReader, stream: AcceptedStream, half_closed: asyncio.Event) -> None:
+    """Ends when both sides have said that they send no more."""
     while data := await reader.read(_CHUNK):
         await stream.send(Channel.STDOUT, data)
+    await stream.close_channel(Channel.STDOUT)
+    await half_closed.wait()
 
 
-async def _to_port(stream: AcceptedStream, writer: asyncio.StreamWriter) -> None:
-    """Ends only when the client is gone: that it sends no more is told to the port alone."""
+async def _to_port(stream: AcceptedStream, writer: asyncio.StreamWriter, half_closed: asyncio.Event) -> None:
+    """Ends when the client is gone."""
     async for frame in stream:
         if frame.channel == Channel.STDIN:
             writer.write(frame.data)
             await writer.drain()
         elif frame.channel == Channel.CLOSE:
             writer.write_eof()
+            half_closed.set()
