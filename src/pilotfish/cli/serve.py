@@ -65,6 +65,7 @@ async def serve(home: Home) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(informers.run(), name="informers"),
+                group.create_task(feed.run(), name="feed"),
                 group.create_task(
                     controllers.run(client, root_certificate=authority.pem.decode(), informers=informers),
                     name="controllers",

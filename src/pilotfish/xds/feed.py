@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Never
 
 from pilotfish.api import core, kinds
 from pilotfish.api.errors import Invalid
@@ -26,12 +26,12 @@ KINDS: tuple[AnyKind, ...] = (kinds.SERVICE, kinds.ENDPOINT_SLICE, kinds.SERVICE
 
 
 class Feed:
-    """Keeps a generator up with the API. The informers run elsewhere; everything here happens on their event loop."""
+    """Keeps a generator up with the API, while `run` and the informers run on one event loop."""
 
     def __init__(self, informers: Informers, generator: Generator) -> None:
         self._generator = generator
         self._pending: list[Change] = []
-        self._scheduled: asyncio.Handle | None = None
+        self._wanted = asyncio.Event()
         settings = informers.informer(kinds.CONFIG_MAP, ROOT_NAMESPACE, fields=f"metadata.name={CONFIG_MAP}")
         settings.subscribe(self._configure)
         self._informers = [settings, *map(informers.informer, KINDS)]
@@ -42,21 +42,23 @@ class Feed:
         """Returns once the generator knows all that the API has: serve no proxy before, lest it lose what it holds."""
         for informer in self._informers:
             await informer.synced()
-        self.flush()
+        self._flush()
 
-    def flush(self) -> None:
-        """Hand on what has come so far."""
-        if self._scheduled is not None:
-            self._scheduled.cancel()
-            self._scheduled = None
+    async def run(self) -> Never:
+        """Hand changes on until cancelled. What the generator raises ends it: it would serve something wrong."""
+        while True:
+            await self._wanted.wait()
+            self._flush()
+
+    def _flush(self) -> None:
+        self._wanted.clear()
         changes, self._pending = self._pending, []
         if changes:
             self._generator.apply(changes)
 
     def _queue(self, told: Told[Any]) -> None:
         self._pending.append((told.old, told.new))
-        if self._scheduled is None:
-            self._scheduled = asyncio.get_running_loop().call_soon(self.flush)
+        self._wanted.set()
 
     def _configure(self, told: Told[core.ConfigMap]) -> None:
         """Settings that cannot be read change nothing: the last good ones stay in force."""

@@ -41,7 +41,7 @@ def with_feed(scenario: Callable[[LocalClient, Generator], Awaitable[None]], *be
         informers = Informers(client)
         generator = Generator(Model(), audit=True)
         feed = Feed(informers, generator)
-        running = asyncio.create_task(informers.run())
+        running = asyncio.gather(informers.run(), feed.run())
         try:
             await feed.synced()
             await scenario(client, generator)
