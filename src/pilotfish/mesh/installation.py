@@ -86,11 +86,11 @@ def installation(operator: Document) -> Installation:
     """The installation that an IstioOperator document asks for. Raises Invalid, naming every faulty field."""
     checked = _checked(operator)
     given = operator.get("spec") or {}
+    values.values_of(checked.spec.values, "spec.values")
     profile = checked.spec.profile or "default"
     spec = _overlaid(_overlaid(_DEFAULT, PROFILES[profile]), {**given, "profile": profile})
     hub, tag = _image_source(given, spec)
     merged_values = _overlaid(spec["values"], {"global": {"hub": hub, "tag": tag}})
-    values.values_of(merged_values, "spec.values")
     mesh = _mesh_document(spec)
     meshconfig.mesh_config(mesh, "spec.meshConfig")
     warnings = [
@@ -164,6 +164,8 @@ def _refused(faults: list[FieldError], name: str = "") -> Invalid:
 
 
 def _checked(operator: Document) -> IstioOperator:
+    if not isinstance(operator, dict) or not isinstance(operator.get("spec") or {}, dict):
+        raise _refused([FieldError(path="", message="expected an IstioOperator, an object with a spec")])
     name = str(metadata_of(operator).get("name", ""))
     faults = []
     if operator.get("kind") != ISTIO_OPERATOR.kind:
@@ -241,10 +243,19 @@ def _services(spec: Document) -> Iterator[Document]:
     if components.get("pilot", {}).get("enabled", True):
         yield gateways.istiod_service()
     for component in GATEWAY_COMPONENTS:
+        name = f"istio-{component.removesuffix('Gateways')}gateway"
+        settings = _mapping(_mapping(spec["values"], "gateways", "spec.values"), name, "spec.values.gateways")
         for gateway in components.get(component) or ():
+            kubernetes = _mapping(gateway, "k8s", f"spec.components.{component}[{gateway['name']}]")
             if gateway.get("enabled", False):
-                settings = (spec["values"].get("gateways") or {}).get(f"istio-{component[: -len('Gateways')]}gateway")
-                yield gateways.gateway_service(component, gateway, settings or {})
+                yield gateways.gateway_service(component, {**gateway, "k8s": kubernetes}, settings)
+
+
+def _mapping(parent: Document, name: str, path: str) -> Document:
+    value = parent.get(name) or {}
+    if not isinstance(value, dict):
+        raise _refused([invalid(f"{path}.{name}", value, "expected an object")])
+    return value
 
 
 def _component_names(spec: Document) -> Iterator[str]:

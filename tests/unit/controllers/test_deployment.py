@@ -2,6 +2,7 @@ import asyncio
 import re
 
 from pilotfish.api.kinds import DEPLOYMENT, EVENT, POD, REPLICA_SET
+from pilotfish.controllers.names import template_hash
 
 
 def revision(obj):
@@ -192,5 +193,29 @@ def test_deleting_a_deployment_takes_its_pods_along(cluster_of, eventually, a_de
                 return [*await cluster.items(REPLICA_SET), *await cluster.items(POD)]
 
             await eventually(left, [])
+
+    asyncio.run(scenario())
+
+
+def test_a_name_that_another_replica_set_has_is_passed_over(cluster_of, eventually, a_deployment):
+    async def scenario():
+        async with cluster_of() as cluster:
+            created = await cluster.create(a_deployment(replicas=1, paused=True))
+            name = f"web-{template_hash(created.spec.template, None)}"
+            other = {
+                "replicas": 0,
+                "selector": {"matchLabels": {"app": "other"}},
+                "template": {
+                    "metadata": {"labels": {"app": "other"}},
+                    "spec": {"containers": [{"name": "c", "image": "x"}]},
+                },
+            }
+            document = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name}, "spec": other}
+            await cluster.create(document)
+            await cluster.client.patch(DEPLOYMENT, "web", "default", {"spec": {"paused": False}})
+            await eventually(lambda: settled(cluster, 1))
+            found = await cluster.client.get(DEPLOYMENT, "web", "default")
+            assert found.status.collision_count == 1
+            assert (await cluster.client.get(REPLICA_SET, name, "default")).spec.replicas == 0
 
     asyncio.run(scenario())

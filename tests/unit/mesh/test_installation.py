@@ -124,6 +124,14 @@ def test_a_gateway_is_shaped_by_its_component_and_its_values():
         ({**operator(), "kind": "IstioOperater"}, "kind"),
         ({**operator(), "apiVersion": "v1"}, "apiVersion"),
         ({**operator(), "specs": {}}, "specs"),
+        ({**operator(), "spec": [1]}, ""),
+        ([], ""),
+        (operator(values={"global": []}), "spec.values.global"),
+        (operator(values={"gateways": {"istio-ingressgateway": 1}}), "spec.values.gateways.istio-ingressgateway"),
+        (
+            operator(components={"ingressGateways": [{"name": "x", "k8s": "y"}]}),
+            "spec.components.ingressGateways[x].k8s",
+        ),
     ],
 )
 def test_a_faulty_field_is_refused_with_its_path(document, path):
