@@ -82,7 +82,10 @@ class HostNetworks:
                 await self._dns.remove(uid)
         except (TimeoutError, DnsError) as error:
             log.warning("DNS of pod %s: %s", uid, error or "the DNS process does not answer")
-        await self._remove(uid)
+        try:
+            await to_the_end(self._remove(uid))
+        except (OSError, NetlinkError) as error:
+            raise SandboxError(f"the pod's network cannot be removed: {error}") from error
 
     async def sweep(self, wanted: set[str]) -> None:
         """Remove the networks of all pods but those of the given uids."""
@@ -91,9 +94,10 @@ class HostNetworks:
             await self._remove(short)
 
     async def _remove(self, uid: str) -> None:
-        pod = self._by_short_uid.pop(self._short(uid), None)
+        pod = self._by_short_uid.get(self._short(uid))
         if pod is not None:
             await asyncio.to_thread(delete_pod_network, self._mesh.home_id, uid)
+            del self._by_short_uid[pod.short_uid]
             for address in _v4(pod):
                 self._pool.give_back(address)
 

@@ -38,7 +38,7 @@ class Networks(Protocol):
         ...
 
     async def detach(self, uid: str) -> None:
-        """Remove the pod's network; one that is not there is no error."""
+        """Remove the pod's network; one that is not there is no error. Raises SandboxError."""
         ...
 
 

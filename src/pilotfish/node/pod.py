@@ -18,7 +18,7 @@ from pilotfish.api.kinds import CONFIG_MAP, POD, SECRET
 from pilotfish.api.meta import timestamp
 from pilotfish.api.scheme import Kind
 from pilotfish.client.backoff import backoff
-from pilotfish.node import environment, podfiles, podrecord, podsandbox, proxy, runtime
+from pilotfish.node import environment, podfiles, podrecord, podsandbox, proxy, runtime, volumes
 from pilotfish.node.captureannotations import AnnotationError
 from pilotfish.node.containerspec import container_spec
 from pilotfish.node.environment import ConfigError, Sources
@@ -89,9 +89,21 @@ class PodWorker:
             await asyncio.wait([living])
             await self._terminate()
             reporting.cancel()
-        await podsandbox.remove(self._node, self.folder)
+        await self._remove()
         if not self._vanished:
             await self._delete()
+
+    async def _remove(self) -> None:
+        """Leave nothing of the pod on this host; what the kernel refuses now is tried again."""
+        delays = backoff(0.2, 10.0)
+        while True:
+            try:
+                await podsandbox.remove(self._node, self.folder)
+            except (SandboxError, OSError) as error:
+                log.warning("pod %s/%s is not removed yet: %s", self.pod.namespace, self.pod.name, error)
+                await asyncio.sleep(next(delays))
+            else:
+                return
 
     async def _live(self) -> None:
         """Have the pod's containers run. The proxy's certificate is asked for at once and comes meanwhile."""
@@ -107,6 +119,10 @@ class PodWorker:
         while True:
             try:
                 attachment = await self._enter_sandbox()
+            except ConfigError as error:
+                self._event("Warning", "FailedMount", f"MountVolume.SetUp failed for {error}")
+                await asyncio.sleep(next(delays))
+                continue
             except (SandboxError, AnnotationError, OSError) as error:
                 self._event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
                 await asyncio.sleep(next(delays))
@@ -124,7 +140,8 @@ class PodWorker:
         attachment = await podsandbox.find(self._node, self.pod, self.folder, self._record)
         if attachment is None:
             self._bury()
-            attachment = await podsandbox.make(self._node, self.pod, self.folder)
+            sources = await self._sources("", *volumes.references(self.pod))
+            attachment = await podsandbox.make(self._node, self.pod, self.folder, sources)
             self._record = msgspec.structs.replace(self._record, ip=attachment.ip)
             self._remember()
         self._attachment = attachment
@@ -177,25 +194,28 @@ class PodWorker:
     async def _prepare(self, container: Container, image: Image | None, attempt: int, ip: str) -> ContainerSpec:
         """How to start a container. Raises ConfigError."""
         is_proxy = proxy.proxy_container(self.pod) == container
-        if container.volume_mounts and not is_proxy:
-            names = ", ".join(mount.mount_path for mount in container.volume_mounts)
-            raise ConfigError(f"volumes are not offered yet, and the container wants some mounted: {names}")
-        maps, secrets = environment.references(container)
-        sources = Sources(
+        sources = await self._sources(ip, *environment.references(container))
+        name = podfiles.hostname(self.pod, self._node.settings.node_name)
+        try:
+            env = environment.resolve(self.pod, container, sources)
+            spec = container_spec(self.pod, container, env, image, hostname=name, attempt=attempt)
+        except ValueError as error:  # a Secret that is not base64, an annotation that is no number
+            raise ConfigError(str(error)) from error
+        if is_proxy:
+            await self._issued.wait()
+            arguments = proxy.parse_arguments([environment.expand(text, spec.env) for text in container.args])
+            proxy.write_bootstrap(self.folder, proxy.describe(self.pod, container, spec.env, arguments, ip))
+        return spec
+
+    async def _sources(self, ip: str, maps: Iterable[str], secrets: Iterable[str]) -> Sources:
+        """What configuration may refer to, with these config maps and secrets. Raises ConfigError."""
+        return Sources(
             pod_ip=ip,
             host_ip=self._node.host_ip,
             config_maps=await self._fetch(CONFIG_MAP, maps),
             secrets=await self._fetch(SECRET, secrets),
             services=self._node.services(self.pod.namespace),
         )
-        env = environment.resolve(self.pod, container, sources)
-        name = podfiles.hostname(self.pod, self._node.settings.node_name)
-        spec = container_spec(self.pod, container, env, image, hostname=name, attempt=attempt)
-        if is_proxy:
-            await self._issued.wait()
-            arguments = proxy.parse_arguments([environment.expand(text, spec.env) for text in container.args])
-            proxy.write_bootstrap(self.folder, proxy.describe(self.pod, container, spec.env, arguments, ip))
-        return spec
 
     async def _fetch(self, kind: Kind[Any], names: Iterable[str]) -> dict[str, Any]:
         """The objects of these names that there are. Raises ConfigError when the API does not say."""

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import logging
 import shutil
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from cryptography import x509
@@ -13,9 +14,10 @@ from cryptography import x509
 from pilotfish.api.core import Pod
 from pilotfish.api.errors import ApiError
 from pilotfish.client.backoff import backoff
-from pilotfish.node import bootstrap, podfiles, proxy, sandbox
+from pilotfish.node import bootstrap, podfiles, proxy, sandbox, volumes
 from pilotfish.node.capture import CaptureSpec
 from pilotfish.node.captureannotations import capture_spec
+from pilotfish.node.environment import Sources
 from pilotfish.node.nodecontext import Attachment, NodeContext
 from pilotfish.node.podrecord import PodRecord
 from pilotfish.node.sandbox import Bind, PodFolder, RelayConfig, Sandbox
@@ -28,10 +30,10 @@ RENEW_AT = 0.5
 RENEW_SOONEST = 10.0
 
 
-async def make(node: NodeContext, pod: Pod, folder: PodFolder) -> Attachment:
-    """A new sandbox for the pod, in place of whatever was left of an earlier one.
+async def make(node: NodeContext, pod: Pod, folder: PodFolder, sources: Sources) -> Attachment:
+    """A new sandbox for the pod, in place of whatever was left of an earlier one; `sources` are for its volumes.
 
-    Raises SandboxError, AnnotationError or OSError.
+    Raises SandboxError, AnnotationError, OSError, and ConfigError for volumes that cannot be made.
     """
     await asyncio.to_thread(sandbox.stop_supervisors, [folder])
     folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -44,12 +46,13 @@ async def make(node: NodeContext, pod: Pod, folder: PodFolder) -> Attachment:
     if (container := proxy.proxy_container(pod)) is not None:
         settings = node.settings
         relay = RelayConfig(proxy.relay_name(pod), settings.gateway_ip, settings.xds_port, container.name)
+    mounts = volumes.make(pod, folder, replace(sources, pod_ip=attachment.ip))
     # What an earlier supervisor wrote of its containers is no longer true.
     folder.states.unlink(missing_ok=True)
     spec = Sandbox(
         hostname=podfiles.hostname(pod, node.settings.node_name),
         netns=str(attachment.netns or ""),
-        binds=(*_files(node, pod, folder, attachment.ip), *(proxy.binds() if container else ())),
+        binds=(*_files(node, pod, folder, attachment.ip), *(proxy.binds() if container else ()), *mounts),
         relay=relay,
     )
     await sandbox.launch(folder, spec)

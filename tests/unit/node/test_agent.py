@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,48 @@ def test_the_environment_comes_from_where_the_pod_says(play: Callable[[Scenario]
             svc = await world.client.get(SERVICE, "my-svc", "default")
             port = "80" if svc.spec.cluster_ip else "none"
             await world.has_logged(pod, f"one two env {pod.status.pod_ip} {port}")
+
+    play(scenario)
+
+
+def test_volumes_are_mounted_for_the_pod_alone(play: Callable[[Scenario], None]) -> None:
+    async def scenario(world: World) -> None:
+        async with world.running():
+            spec = {
+                "name": "c0",
+                "image": "x",
+                "command": [
+                    "sh",
+                    "-c",
+                    "cd /run; cat /etc/pilotfish-test/a.conf info/name; echo; touch scratch/x; ls scratch; sleep 1000",
+                ],
+                "volumeMounts": [
+                    {"name": "conf", "mountPath": "/etc/pilotfish-test"},
+                    {"name": "info", "mountPath": "/run/info"},
+                    {"name": "scratch", "mountPath": "/run/scratch"},
+                ],
+            }
+            volumes = [
+                {"name": "conf", "configMap": {"name": "conf", "items": [{"key": "a", "path": "a.conf"}]}},
+                {
+                    "name": "info",
+                    "downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]},
+                },
+                {"name": "scratch", "emptyDir": {}},
+            ]
+            await world.create("vol", containers=[spec], volumes=volumes)
+            await world.event("FailedMount", 'volume "conf": configmap "conf" not found')
+            conf = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"a": "one\n"}}
+            await world.client.create(CONFIG_MAP, conf, "default")
+            pod = await world.until("vol", lambda p: p.ready)
+            await world.has_logged(pod, "one", "vol", "x")
+            assert not os.access("/etc/pilotfish-test", os.F_OK)
+            await world.create(
+                "bad",
+                containers=[{**spec, "volumeMounts": [{"name": "v", "mountPath": "/run/v"}]}],
+                volumes=[{"name": "v", "nfs": {}}],
+            )
+            await world.event("FailedMount", 'volume "v" is of a kind that is not offered (nfs)')
 
     play(scenario)
 

@@ -77,7 +77,8 @@ class _Connection:
         self._down.setblocking(False)
         self._up.setblocking(False)
         self._up.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._up.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+        if mark:
+            self._up.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
         result = self._up.connect_ex(address)
         if result not in (0, errno.EINPROGRESS):
             self._fail(result)
