@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from pilotfish.api.errors import ApiError, BadRequest, UnsupportedMediaType
+from pilotfish.api.errors import ApiError, BadRequest, Invalid, UnsupportedMediaType
+from pilotfish.api.faults import required
 from pilotfish.api.scheme import AnyKind
 from pilotfish.apiserver.content import duplicate_fields, media_type, parse_body
 from pilotfish.apiserver.deletion import DeleteOptions
@@ -81,6 +82,13 @@ async def sent_document(request: Request) -> tuple[Any, WriteOptions]:
     if options.field_validation != "Ignore":
         options = replace(options, duplicates=duplicate_fields(raw, content_type))
     return document, options
+
+
+async def sent_configuration(request: Request) -> tuple[Any, WriteOptions]:
+    """What a server-side apply wants. Raises Invalid when the query does not say who applies."""
+    if not query(request, "fieldManager"):
+        raise Invalid.of("PatchOptions", "meta.k8s.io", "", [required("fieldManager", "is required for apply patch")])
+    return await sent_document(request)
 
 
 async def sent_patch(request: Request, kind: AnyKind) -> tuple[Change, WriteOptions]:

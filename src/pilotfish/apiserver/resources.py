@@ -21,6 +21,7 @@ from pilotfish.api.meta import Document, metadata_of
 from pilotfish.api.scheme import AnyKind, Scheme
 from pilotfish.apiserver import failures, metadata
 from pilotfish.apiserver.admission import SYSTEM, Admission, AdmissionRequest, User, admit
+from pilotfish.apiserver.apply import applied_new, apply
 from pilotfish.apiserver.deletion import (
     BACKGROUND,
     NAMESPACE_FINALIZER,
@@ -29,6 +30,7 @@ from pilotfish.apiserver.deletion import (
     deletion_complete,
 )
 from pilotfish.apiserver.fields import FieldValidation, check_fields, normalise, note_not_honoured
+from pilotfish.apiserver.managers import track_update
 from pilotfish.apiserver.subresources import taken_by
 from pilotfish.apiserver.watch import Watches
 from pilotfish.store.store import Key, Store, Stored
@@ -97,11 +99,22 @@ class Resources:
         return msgspec.json.decode(stored.body) if stored else None
 
     async def create(
-        self, kind: AnyKind, namespace: str, document: Document, options: WriteOptions = WriteOptions()
+        self,
+        kind: AnyKind,
+        namespace: str,
+        document: Document,
+        options: WriteOptions = WriteOptions(),
+        *,
+        owns: bool = False,
     ) -> Written:
-        """Raises AlreadyExists, Invalid, BadRequest, or NotFound when the namespace does not exist."""
+        """Raises AlreadyExists, Invalid, BadRequest, or NotFound when the namespace does not exist.
+
+        `owns` says that the document tells who owns its fields.
+        """
         document = normalise(kind, document)
         about = document["metadata"]
+        if not owns:
+            about.pop("managedFields", None)
         if about.get("resourceVersion"):
             raise BadRequest("resourceVersion should not be set on objects to be created")
         warnings = check_fields(kind, document, options.field_validation, duplicates=options.duplicates)
@@ -156,9 +169,11 @@ class Resources:
         options: WriteOptions = WriteOptions(),
         *,
         subresource: str = "",
+        owns: bool = False,
     ) -> Written:
         """Replace an object, or its subresource, with what `change` makes of it; writes nothing when that is the same.
 
+        `owns` says that the change tells itself who owns which field.
         Raises NotFound, Invalid, or Conflict when `change` gives a resourceVersion that is not current.
         """
         key = key_of(kind, namespace, name)
@@ -167,7 +182,7 @@ class Resources:
                 stored = self.get(kind, namespace, name)
                 try:
                     with contextlib.ExitStack() as settled:
-                        return await self._update(kind, stored, change, options, subresource, settled)
+                        return await self._update(kind, stored, change, options, subresource, owns, settled)
                 except _Overtaken:
                     # A write whose writer went away is still on its way to disk.
                     await asyncio.sleep(0.002 * 2**attempt)
@@ -180,6 +195,7 @@ class Resources:
         change: Change,
         options: WriteOptions,
         subresource: str,
+        owns: bool,
         settled: contextlib.ExitStack,
     ) -> Written:
         old: Document = msgspec.json.decode(stored.body)
@@ -194,6 +210,10 @@ class Resources:
         warnings = check_fields(kind, asked, options.field_validation, before=old, duplicates=options.duplicates)
         document = taken_by(kind, subresource, asked, msgspec.json.decode(stored.body))
         metadata.keep_owned(document, old)
+        if owns:
+            document["metadata"]["managedFields"] = asked["metadata"]["managedFields"]
+        else:
+            track_update(kind, document, old, options.field_manager, subresource)
         if not subresource:
             document = self._admitted(kind, document, old, options, settled)
         self._check(kind, document, old)
@@ -210,6 +230,42 @@ class Resources:
         except Conflict as conflict:
             raise _Overtaken from conflict
         return Written(written.body, False, warnings)
+
+    async def apply(
+        self,
+        kind: AnyKind,
+        namespace: str,
+        name: str,
+        config: Any,
+        options: WriteOptions,
+        *,
+        subresource: str = "",
+    ) -> Written:
+        """Server-side apply: make the object what `config` says, where it says something, or create it.
+
+        Raises Conflict when another manager owns a field that would change and `options.force` is not set.
+        """
+        config = normalise(kind, config)
+        _place(kind, config, namespace, name)
+        if config["metadata"].get("managedFields"):
+            raise BadRequest("metadata.managedFields must be nil")
+        check_fields(kind, config, options.field_validation, duplicates=options.duplicates)
+        manager = options.field_manager
+
+        def change(live: Document) -> Document:
+            return apply(kind, live, config, manager, subresource=subresource, force=options.force)
+
+        while True:
+            try:
+                return await self.update(kind, namespace, name, change, options, subresource=subresource, owns=True)
+            except NotFound:
+                if subresource:
+                    raise
+            try:
+                return await self.create(kind, namespace, applied_new(kind, config, manager), options, owns=True)
+            except AlreadyExists:
+                # Somebody was faster: then there is something to apply to.
+                continue
 
     async def delete(
         self,

@@ -16,6 +16,7 @@ from pilotfish.api.scheme import AnyKind
 from pilotfish.apiserver import discovery, failures, openapi, params
 from pilotfish.apiserver.content import JSON, Representation, representation
 from pilotfish.apiserver.params import ContinueToken
+from pilotfish.apiserver.patch import APPLY_PATCH
 from pilotfish.apiserver.requestinfo import RequestInfo, parse_path
 from pilotfish.apiserver.resources import Change, Resources, WriteOptions, Written
 from pilotfish.apiserver.responses import json_response
@@ -206,6 +207,13 @@ class _Call:
 
     async def _patch(self) -> Response:
         form = self._representation()
+        if params.patch_type_of(self.request) == APPLY_PATCH:
+            info = self.info
+            config, options = await params.sent_configuration(self.request)
+            written = await self.resources.apply(
+                self.kind, info.namespace, info.name, config, options, subresource=info.subresource
+            )
+            return self._written(written, form)
         change, options = await params.sent_patch(self.request, self.kind)
         return self._written(await self._change(change, options), form)
 
