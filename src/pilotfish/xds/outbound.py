@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, Endpoint, Host, Record, Registry, Resolution, Service, ServicePort
 from pilotfish.xds.build import names
-from pilotfish.xds.build.clusters import ClusterSpec, Discovery, Upstream
+from pilotfish.xds.build.clusters import ClusterSpec, Discovery, upstream_of
 from pilotfish.xds.build.endpoints import AssignmentSpec
 from pilotfish.xds.build.listeners import Chain, HttpChain, TcpChain
 from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHostSpec
@@ -108,15 +108,9 @@ def static_cluster(service: Service, port: ServicePort, settings: ProxySettings)
     return ClusterSpec(
         name=cluster_name(service, port),
         discovery=Discovery.EDS,
-        upstream=_upstream(port.protocol),
+        upstream=upstream_of(port.protocol),
         connect_timeout=settings.connect_timeout,
     )
-
-
-def _upstream(protocol: Protocol) -> Upstream:
-    if protocol.is_http2:
-        return Upstream.HTTP2
-    return Upstream.AS_DOWNSTREAM if protocol is Protocol.AUTO else Upstream.HTTP1
 
 
 def _has_cluster(host: Host, port: ServicePort) -> bool:
@@ -129,7 +123,7 @@ def _cluster(host: Host, port: ServicePort, audience: Audience) -> ClusterSpec:
     service = host.service
     settings = audience.settings
     name = cluster_name(service, port)
-    upstream = _upstream(port.protocol)
+    upstream = upstream_of(port.protocol)
     match service.resolution:
         case Resolution.STATIC:
             return static_cluster(service, port, settings)

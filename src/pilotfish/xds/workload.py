@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from pilotfish.mesh.index import LabelIndex, MultiMap
 from pilotfish.mesh.model import Model, Touched
-from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Labels, WorkloadKey
-from pilotfish.xds.build.clusters import InboundClusterSpec, Upstream
+from pilotfish.xds.build.clusters import InboundClusterSpec, upstream_of
 from pilotfish.xds.build.inbound import InboundPort, VirtualInboundSpec
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.outbound import Audience
@@ -52,9 +51,7 @@ class Inbound(Part):
             if settings.reserved(target.number):
                 continue
             ports.append(InboundPort(target.number, target.port.number, protocol))
-            upstream = Upstream.HTTP2 if protocol.is_http2 else Upstream.HTTP1
-            if protocol is Protocol.AUTO:
-                upstream = Upstream.AS_DOWNSTREAM
+            upstream = upstream_of(protocol)
             yield InboundClusterSpec(target.number, upstream, settings.connect_timeout, self._audience.ipv6)
         yield VirtualInboundSpec(self._audience.wildcard, tuple(ports), settings)
 

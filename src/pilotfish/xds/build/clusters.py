@@ -12,6 +12,7 @@ from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf.duration_pb2 import Duration
 
+from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Endpoint, Record
 from pilotfish.xds import source
 from pilotfish.xds.build import common, names
@@ -42,6 +43,13 @@ class Upstream(enum.StrEnum):
     HTTP1 = "http1"
     HTTP2 = "http2"
     AS_DOWNSTREAM = "as downstream"
+
+
+def upstream_of(protocol: Protocol) -> Upstream:
+    """How requests to a port of this protocol travel on."""
+    if protocol.is_http2:
+        return Upstream.HTTP2
+    return Upstream.AS_DOWNSTREAM if protocol is Protocol.AUTO else Upstream.HTTP1
 
 
 class ClusterSpec(Record):
