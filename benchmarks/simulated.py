@@ -20,6 +20,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from pilotfish.xds.server import SERVICE
 from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL)
+"""What a connection ends with; INTERNAL is gRPC's word for a write to one that has just ended."""
+
 METHOD = f"/{SERVICE}/DeltaAggregatedResources"
 SERVER_NAME = "istiod.istio-system.svc"
 OPTIONS = [
@@ -85,8 +88,10 @@ class SimulatedProxy:
                 try:
                     await self._converse(channel.stream_stream(METHOD)(wait_for_ready=True))
                 except grpc.aio.AioRpcError as error:
-                    if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+                    if error.code() not in _LOST:
                         raise
+                except asyncio.InvalidStateError:
+                    pass  # gRPC's other word for the same
                 await asyncio.sleep(0.1)
 
     async def _converse(self, call: Any) -> None:

@@ -129,6 +129,9 @@ class _Stream:
                 writer.cancel()
         except* Refused as group:
             raise group.exceptions[0] from None
+        except* grpc.aio.InternalError:
+            # A write to a proxy that is gone, seen before gRPC cancels the stream for the same reason.
+            raise asyncio.CancelledError from None
 
     def close(self) -> None:
         self._config.close()

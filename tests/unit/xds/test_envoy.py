@@ -172,7 +172,7 @@ async def envoy(folder: Path, xds_port: int, variant: str) -> AsyncIterator[None
 
 async def eventually(holds: Callable[[], Any], timeout: float = 15) -> None:
     async with asyncio.timeout(timeout):
-        while not holds():  # noqa: ASYNC110 - the proxy sets no event of ours
+        while not holds():
             await asyncio.sleep(0.01)
 
 
@@ -192,7 +192,7 @@ async def stat(folder: Path, wanted: str, timeout: float = 15) -> None:
     """Wait until Envoy's statistics have this line."""
     transport = httpx.AsyncHTTPTransport(uds=str(folder / "admin.sock"))
     async with httpx.AsyncClient(transport=transport) as client, asyncio.timeout(timeout):
-        while wanted not in (await client.get("http://envoy/stats")).text.splitlines():  # noqa: ASYNC110
+        while wanted not in (await client.get("http://envoy/stats")).text.splitlines():
             await asyncio.sleep(0.01)
 
 

@@ -23,7 +23,7 @@ Fake = Any
 
 async def until(holds: Callable[[], object], timeout: float = 10) -> None:
     async with asyncio.timeout(timeout):
-        while not holds():  # noqa: ASYNC110 - whatever a test waits for, not only what sets an event
+        while not holds():
             await asyncio.sleep(0.005)
 
 
