@@ -108,7 +108,7 @@ def test_the_unmapped_host_fails_with_500(seen: Any) -> None:
 
 def test_the_mapped_host_answers_without_a_restart(seen: Any) -> None:
     assert seen["apply entry"] == "serviceentry.networking.istio.io/meshb created\n"
-    head, _, body = seen["mapped"].partition("\r\n\r\n")
+    head, _, body = seen["mapped"].partition("\n\n")
     assert head.startswith("HTTP/1.1 200 ")
     assert body == "I'm from server mesh demo!"
 

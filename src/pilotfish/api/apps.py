@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import field
+
 from pilotfish.api.core import IntOrString, PodTemplateSpec
 from pilotfish.api.meta import Condition, LabelSelector, Object, Struct
 
@@ -54,8 +56,10 @@ class ReplicaSetSpec(Struct):
 
 
 class ReplicaSetStatus(Struct):
+    """Kubernetes writes `replicas` also when there are none: a factory keeps it."""
+
     observed_generation: int = 0
-    replicas: int = 0
+    replicas: int = field(default_factory=int)
     fully_labeled_replicas: int = 0
     ready_replicas: int = 0
     available_replicas: int = 0

@@ -327,14 +327,16 @@ class ContainerState(Struct):
 
 
 class ContainerStatus(Struct):
+    """Kubernetes writes `ready`, `restartCount` and the images also when they are nothing: a factory keeps them."""
+
     name: str
     state: ContainerState = ContainerState()
     last_state: ContainerState = ContainerState()
-    ready: bool = False
+    ready: bool = field(default_factory=bool)
     started: bool | None = None
-    restart_count: int = 0
-    image: str = ""
-    image_id: str = field(name="imageID", default="")
+    restart_count: int = field(default_factory=int)
+    image: str = field(default_factory=str)
+    image_id: str = field(name="imageID", default_factory=str)
     container_id: str = field(name="containerID", default="")
     resources: Any = None
     allocated_resources: Any = None

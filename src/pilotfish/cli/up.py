@@ -18,10 +18,11 @@ from pilotfish.api.kinds import NODE as NODE_KIND
 from pilotfish.api.kinds import POD
 from pilotfish.cli import ports
 from pilotfish.cli.down import down
-from pilotfish.cli.process import NODE, SERVE, SUPERVISOR, log_file, log_tail, running, spawn, wait_for_role
+from pilotfish.cli.process import DNS, NODE, SERVE, SUPERVISOR, log_file, log_tail, running, spawn, wait_for_role
 from pilotfish.client.http import HTTPClient
 from pilotfish.client.kubeconfig import Kubeconfig, read_kubeconfig, write_kubeconfig
 from pilotfish.home import Home, Settings
+from pilotfish.node.dns.process import control_socket
 
 API_PORT, XDS_PORT = 6443, 15012
 READY_SECONDS = 60.0
@@ -151,6 +152,7 @@ async def _await_ready(home: Home, settings: Settings) -> None:
         await _until(home, SERVE, "the API answers", lambda: _healthy(client))
         await _until(home, NODE, f"node {settings.node_name} is ready", lambda: _node_ready(client, settings.node_name))
         await _until(home, NODE, "the node gateway runs", lambda: _gateway_ready(client, settings.node_name))
+        await _until(home, DNS, "DNS answers", lambda: _dns_ready(home))
     finally:
         await client.close()
 
@@ -181,6 +183,10 @@ async def _node_ready(client: HTTPClient, name: str) -> bool:
 async def _gateway_ready(client: HTTPClient, node: str) -> bool:
     pod = await client.get(POD, f"node-gateway-{node}", "kube-system")
     return pod.ready
+
+
+async def _dns_ready(home: Home) -> bool:
+    return running(home, DNS) is not None and control_socket(home).exists()
 
 
 def _failure(home: Home, role: str, what: str) -> click.ClickException:

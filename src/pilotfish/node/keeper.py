@@ -187,7 +187,7 @@ class Keeper:
         spec = self.container
         started = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            if spec.startup_probe is not None:
+            if spec.startup_probe is not None and not self.facts.started:
                 group.create_task(self._watch("Startup", spec.startup_probe, lambda ok: self._startup(ok, started)))
             else:
                 self._startup(True, started)

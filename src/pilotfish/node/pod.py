@@ -29,7 +29,7 @@ from pilotfish.node.nodecontext import Attachment, NodeContext
 from pilotfish.node.podrecord import ContainerMemory, PodRecord
 from pilotfish.node.runtime import ContainerRecord, ContainerSpec, PodGone
 from pilotfish.node.sandbox import PodFolder, SandboxError
-from pilotfish.node.status import ContainerFacts, PodFacts, pod_status
+from pilotfish.node.status import ContainerFacts, PodFacts, container_id, pod_status
 
 log = logging.getLogger(__name__)
 
@@ -263,21 +263,30 @@ class PodWorker:
                     keepers[record.name].observe(record)
 
     def _recalled(self, records: Iterable[ContainerRecord], *, only_those: bool = False) -> dict[str, ContainerFacts]:
-        """How the containers stand, from what the supervisor says (or last wrote) and what was remembered of them."""
+        """How the containers stand, from what the supervisor says (or last wrote) and what was remembered of them.
+
+        A run that the API was told is ready stays so until a probe says otherwise: a new agent takes nothing out of
+        service.
+        """
         known = {record.name: record for record in records}
+        told = self.pod.status.init_container_statuses + self.pod.status.container_statuses
+        statuses = {status.container_id: status for status in told}
         facts = {}
         for container in (*self.pod.spec.init_containers, *self.pod.spec.containers):
             memory = self._record.containers.get(container.name, ContainerMemory())
             record = known.get(container.name)
             if record is None and only_those:
                 continue
+            running = record is not None and record.running
+            status = statuses.get(container_id(record.id)) if record is not None and running else None
             facts[container.name] = ContainerFacts(
                 waiting=None if record else ("ContainerCreating", ""),
                 record=record,
                 last=memory.last,
                 restarts=record.attempt if record else memory.restarts,
                 image_id=memory.image_id,
-                started=record is not None and record.running and container.startup_probe is None,
+                started=running and (container.startup_probe is None or bool(status and status.started)),
+                ready=bool(status and status.ready),
             )
         return facts
 
