@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import ipaddress
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pilotfish.api.kinds import SCHEME
+from pilotfish.apiserver.allocation import service_allocation
 from pilotfish.apiserver.bootstrap import ensure_default_objects
 from pilotfish.apiserver.resources import Resources
 from pilotfish.apiserver.server import Listener, build_app, listen, serve
@@ -138,10 +140,9 @@ def write_kubeconfig(path: Path, port: int, certificates: Certificates) -> None:
     path.chmod(0o600)
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A running server, one for all tests of a module: each uses names of its own."""
-    folder = tmp_path_factory.mktemp("api")
+@contextlib.contextmanager
+def running_server(folder: Path) -> Iterator[tuple[RunningServer, Callable[[], None]]]:
+    """A server in a thread of its own, and what stops it before its time."""
     certificates = make_certificates(folder)
     listening: list[RunningServer] = []
     ready = threading.Event()
@@ -149,7 +150,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     kubeconfig = folder / "kubeconfig"
 
     async def run() -> None:
-        resources = Resources(MemoryStore(), SCHEME)
+        store = MemoryStore()
+        resources = Resources(store, SCHEME, [service_allocation("10.96.0.0/16", store)])
         await ensure_default_objects(resources)
         socket = listen("127.0.0.1", 0)
         listener = Listener(socket, certificates.server.certificate, certificates.server.key, certificates.ca)
@@ -166,10 +168,35 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
     thread = threading.Thread(target=work)
     thread.start()
+
+    def stop() -> None:
+        if thread.is_alive():
+            loop.call_soon_threadsafe(serving.cancel)
+        thread.join(15)
+
     try:
         assert ready.wait(10), "the server did not start"
-        yield listening[0]
+        yield listening[0], stop
     finally:
-        loop.call_soon_threadsafe(serving.cancel)
-        thread.join(15)
+        stop()
         loop.close()
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A running server, one for all tests of a module: each uses names of its own."""
+    with running_server(tmp_path_factory.mktemp("api")) as (server, _):
+        yield server
+
+
+@pytest.fixture
+def stoppable_api(tmp_path: Path) -> Iterator[tuple[RunningServer, Callable[[], None]]]:
+    """A server of the test's own, and what stops it."""
+    with running_server(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def foreign_certificates(tmp_path: Path) -> Certificates:
+    """Certificates of an authority that no server knows."""
+    return make_certificates(tmp_path)
