@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from functools import partial
 
@@ -30,7 +31,8 @@ async def forward(stream: AcceptedStream, pod: RunningPod, port: int) -> None:
     try:
         reader, writer = await connect(pod, port)
     except OSError as error:
-        reason = f"failed to connect to localhost:{port} inside the pod: {error or 'it does not answer'}"
+        why = os.strerror(error.errno) if error.errno else "it does not answer"
+        reason = f"failed to connect to localhost:{port} inside the pod: {why}"
         with contextlib.suppress(ServiceUnavailable):
             await stream.send(Channel.ERROR, reason.encode())
             await stream.close()

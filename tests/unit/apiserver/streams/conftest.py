@@ -181,9 +181,12 @@ def _serve(stack: ExitStack, loop: asyncio.AbstractEventLoop, mesh: StreamMesh, 
     thread.start()
 
     def stop() -> None:
+        early = serving.done()
         loop.call_soon_threadsafe(serving.cancel)
         thread.join(15)
         loop.close()
+        if early:
+            serving.result()  # raises what ended the servers
 
     stack.callback(stop)
     _write_kubeconfig(mesh.folder / "kubeconfig", api_port, files)
