@@ -49,6 +49,7 @@ class NodeSystemInfo(Struct):
     kube_proxy_version: str = ""
     operating_system: str = ""
     architecture: str = ""
+    swap: Any = None
 
 
 class NodeSpec(Struct):
@@ -57,6 +58,9 @@ class NodeSpec(Struct):
     provider_id: str = field(name="providerID", default="")
     unschedulable: bool = False
     taints: Any = None
+    external_id: str = field(name="externalID", default="")
+    config_source: Any = None
+    pod_preemption_policy: Any = None
 
 
 class NodeStatus(Struct):
@@ -67,6 +71,13 @@ class NodeStatus(Struct):
     daemon_endpoints: NodeDaemonEndpoints = NodeDaemonEndpoints()
     node_info: NodeSystemInfo = NodeSystemInfo()
     images: Any = None
+    phase: str = ""
+    volumes_in_use: Any = None
+    volumes_attached: Any = None
+    config: Any = None
+    runtime_handlers: Any = None
+    features: Any = None
+    declared_features: Any = None
 
 
 class Node(Object):
@@ -108,6 +119,7 @@ class EnvVarSource(Struct):
     config_map_key_ref: KeySelector | None = None
     secret_key_ref: KeySelector | None = None
     resource_field_ref: ResourceFieldSelector | None = None
+    file_key_ref: Any = None
 
 
 class EnvVar(Struct):
@@ -138,6 +150,7 @@ class HTTPGetAction(Struct):
     host: str = ""
     scheme: str = "HTTP"
     http_headers: tuple[HTTPHeader, ...] = ()
+    protocol: str = ""
 
 
 class TCPSocketAction(Struct):
@@ -152,6 +165,7 @@ class ExecAction(Struct):
 class GRPCAction(Struct):
     port: int
     service: str = ""
+    mode: str = ""
 
 
 class SleepAction(Struct):
@@ -209,6 +223,7 @@ class VolumeMount(Struct):
     read_only: bool = False
     recursive_read_only: str = ""
     mount_propagation: str = ""
+    bind_mount_options: Any = None
 
 
 class Container(Struct):
@@ -224,6 +239,7 @@ class Container(Struct):
     resources: Any = None
     resize_policy: Any = None
     restart_policy: str = ""
+    restart_policy_rules: Any = None
     volume_mounts: tuple[VolumeMount, ...] = ()
     volume_devices: Any = None
     liveness_probe: Probe | None = None
@@ -282,6 +298,7 @@ class PodSpec(Struct):
     image_pull_secrets: tuple[LocalObjectReference, ...] = ()
     hostname: str = ""
     subdomain: str = ""
+    hostname_override: str | None = None
     set_hostname_as_fqdn: bool | None = field(name="setHostnameAsFQDN", default=None)
     affinity: Any = None
     scheduler_name: str = ""
@@ -297,6 +314,8 @@ class PodSpec(Struct):
     enable_service_links: bool | None = None
     overhead: Any = None
     os: Any = None
+    scheduling_group: Any = None
+    eviction_responders: Any = None
     resource_claims: Any = None
     resources: Any = None
 
@@ -342,6 +361,8 @@ class ContainerStatus(Struct):
     allocated_resources: Any = None
     volume_mounts: Any = None
     user: Any = None
+    stop_signal: str = ""
+    allocated_resources_status: Any = None
 
 
 class PodIP(Struct):
@@ -363,6 +384,12 @@ class PodStatus(Struct):
     init_container_statuses: tuple[ContainerStatus, ...] = ()
     ephemeral_container_statuses: Any = None
     qos_class: str = ""
+    resource_claim_statuses: Any = None
+    extended_resource_claim_status: Any = None
+    node_allocatable_resource_claim_statuses: Any = None
+    allocated_resources: Any = None
+    resources: Any = None
+    volume_health: Any = None
     observed_generation: int | None = None
     resize: Any = None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
@@ -26,8 +25,6 @@ from pilotfish.apiserver.resources import Resources
 from pilotfish.apiserver.responses import json_response, status_response
 from pilotfish.apiserver.routes import Api
 from pilotfish.apiserver.streams.protocol import StreamProtocol, StreamWebSocketProtocol
-
-log = logging.getLogger(__name__)
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _SHUTDOWN_SECONDS = 3
