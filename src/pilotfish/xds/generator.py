@@ -19,6 +19,7 @@ from pilotfish.xds.name_tables import NameTables
 from pilotfish.xds.node_ports import NodePorts
 from pilotfish.xds.outbound import Audience
 from pilotfish.xds.parts import Part, differences, merged, specs_of
+from pilotfish.xds.proxyless import Proxyless
 from pilotfish.xds.scope import Scope
 from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import Changes, ProxyNode, Resource
@@ -54,6 +55,7 @@ class Generator:
         self.settings = settings or ProxySettings(cluster_domain=model.cluster_domain)
         self._proxies: MultiMap[Part, Proxy] = MultiMap()
         self._scopes: dict[Audience, Scope] = {}
+        self._proxyless: dict[Audience, Proxyless] = {}
         self._name_tables: dict[bool, NameTables] = {}
         self._node_ports: NodePorts | None = None
         self._inbound = InboundIndex()
@@ -100,6 +102,9 @@ class Generator:
         for scope in self._scopes.values():
             scope.update(names)
             updated.append(scope)
+        for proxyless in self._proxyless.values():
+            proxyless.update(names)
+            updated.append(proxyless)
         for tables in self._name_tables.values():
             tables.update(names)
             updated.append(tables)
@@ -140,6 +145,11 @@ class Generator:
             inbound = Inbound(key, node.ip, labels_of(node.labels), audience, self.model)
             self._inbound.put(inbound)
             return self._scopes[audience], inbound
+        if node.type == "grpc":
+            audience = Audience(node.namespace, ipv6, self.settings)
+            if audience not in self._proxyless:
+                self._proxyless[audience] = Proxyless(audience, self.model)
+            return (self._proxyless[audience],)
         if node.type == "router" and node.labels.get(GATEWAY_LABEL) == "node":
             if self._node_ports is None:
                 self._node_ports = NodePorts(self.settings, self.model)
@@ -159,6 +169,8 @@ class Generator:
             match part:
                 case Scope():
                     del self._scopes[part.audience]
+                case Proxyless():
+                    del self._proxyless[part.audience]
                 case NameTables():
                     del self._name_tables[part.ipv6]
                 case NodePorts():
