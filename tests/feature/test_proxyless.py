@@ -24,6 +24,9 @@ endpoints: [{addresses: [10.0.0.20], conditions: {ready: true}}]
 """
 
 
+MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+
+
 def entry(spec: str, name: str = "entry", namespace: str = "default") -> str:
     return f"""
 apiVersion: networking.istio.io/v1
@@ -43,7 +46,7 @@ def test_a_kubernetes_service(mesh: Any, load: Any, service: str) -> None:
         name: echo:80
         api_listener:
           api_listener:
-            '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+            '@type': {MANAGER}
             rds:
               config_source: {{ads: {{}}, initial_fetch_timeout: 0s, resource_api_version: V3}}
               route_config_name: {CLUSTER}
@@ -66,7 +69,8 @@ def test_a_kubernetes_service(mesh: Any, load: Any, service: str) -> None:
         endpoints:
         - locality: {{}}
           lb_endpoints:
-          - {{endpoint: {{address: {{socket_address: {{address: 10.0.0.20, port_value: 8080}}}}}}, load_balancing_weight: 1}}
+          - endpoint: {{address: {{socket_address: {{address: 10.0.0.20, port_value: 8080}}}}}}
+            load_balancing_weight: 1
           load_balancing_weight: 1
         """)
     client.told()
@@ -120,7 +124,9 @@ def test_a_service_entry_in_both_spellings(mesh: Any) -> None:
 @pytest.mark.parametrize("resolution", ["DNS", "DNS_ROUND_ROBIN"])
 def test_a_name_to_look_up(mesh: Any, resolution: str) -> None:
     client = mesh.grpc()
-    mesh.apply(entry(f"hosts: [api.test], resolution: {resolution}, ports: [{{number: 443, name: tls, protocol: TLS}}]"))
+    mesh.apply(
+        entry(f"hosts: [api.test], resolution: {resolution}, ports: [{{number: 443, name: tls, protocol: TLS}}]")
+    )
     cluster = client.get("clusters", "outbound|443||api.test")
     assert cluster["type"] == "LOGICAL_DNS"
     (group,) = cluster["load_assignment"]["endpoints"]
@@ -132,7 +138,9 @@ def test_hosts_without_a_destination_are_unknown(mesh: Any) -> None:
     client = mesh.grpc()
     ports = "ports: [{number: 80, name: grpc, protocol: GRPC}]"
     mesh.apply(entry(f"hosts: [any.test], resolution: NONE, {ports}", "any"))
-    mesh.apply(entry(f"hosts: ['*.wild.test'], resolution: STATIC, {ports}, endpoints: [{{address: 10.0.0.1}}]", "wild"))
+    mesh.apply(
+        entry(f"hosts: ['*.wild.test'], resolution: STATIC, {ports}, endpoints: [{{address: 10.0.0.1}}]", "wild")
+    )
     assert client.names("listeners") == set()
 
 
