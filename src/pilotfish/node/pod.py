@@ -18,7 +18,7 @@ from pilotfish.api.kinds import CONFIG_MAP, POD, SECRET
 from pilotfish.api.meta import timestamp
 from pilotfish.api.scheme import Kind
 from pilotfish.client.backoff import backoff
-from pilotfish.node import environment, podfiles, podrecord, podsandbox, proxy, runtime, volumes
+from pilotfish.node import environment, grpcxds, podfiles, podrecord, podsandbox, proxy, runtime, volumes
 from pilotfish.node.captureannotations import AnnotationError
 from pilotfish.node.containerspec import container_spec
 from pilotfish.node.environment import ConfigError, Sources
@@ -106,10 +106,10 @@ class PodWorker:
                 return
 
     async def _live(self) -> None:
-        """Have the pod's containers run. The proxy's certificate is asked for at once and comes meanwhile."""
+        """Have the pod's containers run. The pod's certificate is asked for at once and comes meanwhile."""
         async with asyncio.TaskGroup() as group:
-            if proxy.proxy_container(self.pod) is not None:
-                proxy.prepare_directory(self.folder)
+            if podsandbox.certified(self.pod):
+                podsandbox.prepare_directories(self.pod, self.folder)
                 group.create_task(podsandbox.certify(self._node, self.pod, self.folder, self._issued))
             await self._run_in_sandboxes()
 
@@ -198,6 +198,8 @@ class PodWorker:
         name = podfiles.hostname(self.pod, self._node.settings.node_name)
         try:
             env = environment.resolve(self.pod, container, sources)
+            if grpcxds.wanted(self.pod) and not is_proxy:
+                env = {**grpcxds.ENVIRONMENT, **env}
             spec = container_spec(self.pod, container, env, image, hostname=name, attempt=attempt)
         except ValueError as error:  # a Secret that is not base64, an annotation that is no number
             raise ConfigError(str(error)) from error
@@ -205,6 +207,9 @@ class PodWorker:
             await self._issued.wait()
             arguments = proxy.parse_arguments([environment.expand(text, spec.env) for text in container.args])
             proxy.write_bootstrap(self.folder, proxy.describe(self.pod, container, spec.env, arguments, ip))
+        elif grpcxds.wanted(self.pod):
+            await self._issued.wait()
+            grpcxds.write_bootstrap(self.folder, self.pod, ip, self._node.settings)
         return spec
 
     async def _sources(self, ip: str, maps: Iterable[str], secrets: Iterable[str]) -> Sources:

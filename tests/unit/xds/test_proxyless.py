@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,8 +21,10 @@ import grpc
 import pytest
 
 from pilotfish.api.decode import decode
-from pilotfish.api.kinds import ENDPOINT_SLICE, SERVICE, SERVICE_ENTRY
+from pilotfish.api.kinds import ENDPOINT_SLICE, POD, SERVICE, SERVICE_ENTRY
+from pilotfish.home import Settings
 from pilotfish.mesh.model import Model
+from pilotfish.node import grpcxds
 from pilotfish.pki.authority import Authority, SubjectNames
 from pilotfish.pki.files import Files, KeyFiles
 from pilotfish.xds.generator import Generator
@@ -38,13 +39,24 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
 """
 
 NODE_CLIENT = """
+const fs = require('fs'), net = require('net'), tls = require('tls');
+const [target, files, port] = process.argv.slice(2);
+net.createServer(near => {
+  const file = name => fs.readFileSync(`${files}/${name}`);
+  const far = tls.connect({host: '127.0.0.1', port: Number(port), ALPNProtocols: ['h2'], ca: file('root-cert.pem'),
+                           cert: file('cert-chain.pem'), key: file('key.pem')});
+  far.on('error', () => near.destroy());
+  near.on('error', () => far.destroy());
+  near.pipe(far).pipe(near);
+}).listen(`${files}/xds.sock`).unref();
+
 const grpc = require('@grpc/grpc-js');
 require('@grpc/grpc-js-xds').register();
 const same = bytes => bytes;
 const method = {path: '/echo.Echo/Say', requestStream: false, responseStream: false, requestSerialize: same,
                 requestDeserialize: same, responseSerialize: same, responseDeserialize: same};
 const Echo = grpc.makeGenericClientConstructor({say: method}, 'Echo');
-const client = new Echo(process.argv[2], grpc.credentials.createInsecure());
+const client = new Echo(target, grpc.credentials.createInsecure());
 require('readline').createInterface({input: process.stdin}).on('line', line => {
   const metadata = new grpc.Metadata({waitForReady: true});
   client.say(Buffer.from(line), metadata, {deadline: Date.now() + 20000}, (error, answer) => {
@@ -130,36 +142,27 @@ async def control_plane(folder: Path) -> AsyncIterator[Mesh]:
         yield Mesh(generator, ads, port, folder)
 
 
-def bootstrap(server: str, credentials: Mapping[str, Any]) -> str:
-    node = {
-        "id": "sidecar~10.0.0.9~client.default~default.svc.cluster.local",
-        "locality": {},  # gRPC for node refuses a bootstrap without it
-        "metadata": {"GENERATOR": "grpc"},
-    }
-    servers = [{"server_uri": server, "channel_creds": [credentials], "server_features": ["xds_v3"]}]
-    return json.dumps({"xds_servers": servers, "node": node})
-
-
-def tls(files: Path) -> dict[str, Any]:
-    """Channel credentials from files (gRPC proposal A65)."""
-    config = {
-        "certificate_file": str(files / "cert-chain.pem"),
-        "private_key_file": str(files / "key.pem"),
-        "ca_certificate_file": str(files / "root-cert.pem"),
-    }
-    return {"type": "tls", "config": config}
+def bootstrap(mesh: Mesh) -> dict[str, Any]:
+    """What the node writes for a pod, with the paths and the address of this mesh."""
+    pod = decode(POD, {"metadata": {"name": "client", "namespace": "default"}, "spec": {}})
+    settings = Settings(
+        node_name="n", api_port=0, xds_port=mesh.port, pod_cidr="10.0.0.0/16", service_cidr="10.1.0.0/16"
+    )
+    text = json.dumps(grpcxds.bootstrap(pod, "10.0.0.9", settings))
+    text = text.replace(grpcxds.DIRECTORY, str(mesh.files)).replace(settings.gateway_ip, "127.0.0.1")
+    made: dict[str, Any] = json.loads(text)
+    return made
 
 
 @asynccontextmanager
 async def client(
-    command: list[str], configuration: str, folder: Path, target: str = TARGET
+    command: list[str], configuration: Mapping[str, Any], folder: Path
 ) -> AsyncIterator[Callable[[str], Any]]:
     """A client process; gives the function that makes one call."""
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     process = await asyncio.create_subprocess_exec(
         *command,
-        target,
-        env=environment | {"GRPC_XDS_BOOTSTRAP_CONFIG": configuration},
+        env=environment | {"GRPC_XDS_BOOTSTRAP_CONFIG": json.dumps(configuration)},
         cwd=folder,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -180,7 +183,7 @@ async def client(
         await process.wait()
 
 
-async def calls_follow_the_endpoints(mesh: Mesh, command: list[str], configuration: str) -> None:
+async def calls_follow_the_endpoints(mesh: Mesh, command: list[str], configuration: Mapping[str, Any]) -> None:
     async with echo("one") as one, echo("two") as two:
         mesh.generator.apply([(None, service()), (None, endpoints(one))])
         async with client(command, configuration, mesh.files) as say:
@@ -198,33 +201,9 @@ async def calls_follow_the_endpoints(mesh: Mesh, command: list[str], configurati
 def test_grpc_follows_the_endpoints(tmp_path: Path) -> None:
     async def run() -> None:
         async with control_plane(tmp_path) as mesh:
-            configuration = bootstrap(f"127.0.0.1:{mesh.port}", tls(tmp_path))
-            await calls_follow_the_endpoints(mesh, [sys.executable, "-c", PYTHON_CLIENT], configuration)
+            await calls_follow_the_endpoints(mesh, [sys.executable, "-c", PYTHON_CLIENT, TARGET], bootstrap(mesh))
 
     asyncio.run(run())
-
-
-@asynccontextmanager
-async def tls_relay(mesh: Mesh) -> AsyncIterator[Path]:
-    """A Unix socket from which bytes go to the control plane over TLS: for clients that cannot do it themselves."""
-    path = mesh.files / "xds.sock"
-    context = ssl.create_default_context(cafile=str(mesh.files / "root-cert.pem"))
-    context.load_cert_chain(mesh.files / "cert-chain.pem", mesh.files / "key.pem")
-    context.set_alpn_protocols(["h2"])
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", mesh.port, ssl=context)
-        with contextlib.suppress(ConnectionError):
-            await asyncio.gather(pump(reader, back), pump(there, writer))
-
-    async with await asyncio.start_unix_server(relay, path):
-        yield path
 
 
 @pytest.fixture
@@ -247,9 +226,15 @@ def node_client(tmp_path: Path) -> list[str]:
 
 
 def test_grpc_for_node_follows_the_endpoints(tmp_path: Path, node_client: list[str]) -> None:
+    """It does TLS to the control plane by itself, as its xDS client cannot."""
+
     async def run() -> None:
-        async with control_plane(tmp_path) as mesh, tls_relay(mesh) as socket:
-            await calls_follow_the_endpoints(mesh, node_client, bootstrap(f"unix:{socket}", {"type": "insecure"}))
+        async with control_plane(tmp_path) as mesh:
+            configuration = bootstrap(mesh)
+            server = configuration["xds_servers"][0]
+            server |= {"server_uri": f"unix:{tmp_path}/xds.sock", "channel_creds": [{"type": "insecure"}]}
+            command = [*node_client, TARGET, str(tmp_path), str(mesh.port)]
+            await calls_follow_the_endpoints(mesh, command, configuration)
 
     asyncio.run(run())
 
@@ -270,9 +255,8 @@ def test_grpc_looks_a_name_up(tmp_path: Path) -> None:
                 "spec": spec,
             }
             mesh.generator.apply([(None, decode(SERVICE_ENTRY, document))])
-            configuration = bootstrap(f"127.0.0.1:{mesh.port}", tls(tmp_path))
-            command = [sys.executable, "-c", PYTHON_CLIENT]
-            async with client(command, configuration, tmp_path, "xds:///Echo.test:443") as say:
+            command = [sys.executable, "-c", PYTHON_CLIENT, "xds:///Echo.test:443"]
+            async with client(command, bootstrap(mesh), tmp_path) as say:
                 assert await say("hello") == "external heard hello"
 
     asyncio.run(run())
