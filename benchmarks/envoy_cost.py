@@ -55,44 +55,14 @@ def _all_statistics(config: Bootstrap) -> None:
     del config["stats_config"]["stats_matcher"]
 
 
-def _eager_clusters(config: Bootstrap) -> None:
-    config.pop("cluster_manager", None)
-
-
-def _deferred_clusters(config: Bootstrap) -> None:
-    config.setdefault("cluster_manager", {})["enable_deferred_cluster_creation"] = True
-
-
-def _eager_stats(config: Bootstrap) -> None:
-    config.pop("deferred_stat_options", None)
-
-
-def _deferred_stats(config: Bootstrap) -> None:
-    config["deferred_stat_options"] = {"enable_deferred_creation_stats": True}
-
-
-def _both_deferred(config: Bootstrap) -> None:
-    _deferred_clusters(config)
-    _deferred_stats(config)
-
-
 def _releasing(config: Bootstrap) -> None:
     config["memory_allocator_manager"] = {"bytes_to_release": 8 << 20, "memory_release_interval": "1s"}
-
-
-def _keeping(config: Bootstrap) -> None:
-    config.pop("memory_allocator_manager", None)
-
-
-def _all_three(config: Bootstrap) -> None:
-    _both_deferred(config)
-    _releasing(config)
 
 
 def _without(*names: str) -> Callable[[Bootstrap], None]:
     def edit(config: Bootstrap) -> None:
         for name in names:
-            config.pop(name, None)
+            del config[name]
 
     return edit
 
@@ -102,21 +72,21 @@ def _one_listener(config: Bootstrap) -> None:
 
 
 VARIANTS: dict[str, tuple[int, Callable[[Bootstrap], None]]] = {
-    "1 worker": (1, _as_it_is),
-    "2 workers": (2, _as_it_is),
-    "2 workers, all statistics": (2, _all_statistics),
-    "2 workers, clusters eager": (2, _eager_clusters),
-    "2 workers, clusters deferred": (2, _deferred_clusters),
-    "2 workers, statistics eager": (2, _eager_stats),
-    "2 workers, statistics deferred": (2, _deferred_stats),
-    "2 workers, clusters and statistics deferred": (2, _both_deferred),
-    "2 workers, memory kept": (2, _keeping),
-    "2 workers, memory released": (2, _releasing),
-    "2 workers, both deferred, memory released": (2, _all_three),
-    "2 workers, no overload manager": (2, _without("overload_manager")),
-    "2 workers, no runtime layer": (2, _without("layered_runtime")),
-    "2 workers, one static listener": (2, _one_listener),
+    "as it is, 1 worker": (1, _as_it_is),
+    "as it is, 2 workers": (2, _as_it_is),
+    "as it is, 8 workers": (8, _as_it_is),
+    "all statistics": (2, _all_statistics),
+    "clusters made at once": (2, _without("cluster_manager")),
+    "statistics made at once": (2, _without("deferred_stat_options")),
+    "both made at once, 1 worker": (1, _without("cluster_manager", "deferred_stat_options")),
+    "both made at once, 2 workers": (2, _without("cluster_manager", "deferred_stat_options")),
+    "both made at once, 8 workers": (8, _without("cluster_manager", "deferred_stat_options")),
+    "memory given back each second": (2, _releasing),
+    "no overload manager": (2, _without("overload_manager")),
+    "no runtime layer": (2, _without("layered_runtime")),
+    "one static listener": (2, _one_listener),
 }
+"""By name: the number of workers, and what is changed of the node's bootstrap. Two workers where nothing is said."""
 
 
 @dataclass(frozen=True)
