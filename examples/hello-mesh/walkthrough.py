@@ -176,8 +176,8 @@ def look_inside() -> None:
 
 def leftovers(home_id: str) -> list[str]:
     """What a mesh of this home would have left on the machine."""
-    found = [line for line in run("ip -o link", show=False).splitlines() if f"pf{home_id}" in line]
-    found += [line for line in run("ip netns list", show=False).splitlines() if f"pf-{home_id}" in line]
+    found = [f"link {path.name}" for path in Path("/sys/class/net").glob(f"pf{home_id}*")]
+    found += [f"namespace {path.name}" for path in Path("/run/netns").glob(f"pf-{home_id}*")]
     found += [line for line in run("nft list tables", show=False).splitlines() if home_id in line]
     return found
 

@@ -121,14 +121,19 @@ def start_mesh(home: Path) -> Mesh:
 def leftovers(home: Path, home_id: str) -> list[str]:
     """What a mesh has left on this machine: links, namespaces, tables, processes and files."""
 
-    def lines(*argv: str) -> list[str]:
-        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines()
-
-    found = [line for line in lines("ip", "-o", "link") if f"pf{home_id}" in line]
-    found += [line for line in lines("ip", "netns", "list") if f"pf-{home_id}" in line]
-    found += [line for line in lines("nft", "list", "tables") if home_id in line]
-    found += [line for line in lines("ps", "-eo", "pid,args", "-ww") if str(home) in line and "pytest" not in line]
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
+    found = [f"link {path.name}" for path in Path("/sys/class/net").glob(f"pf{home_id}*")]
+    found += [f"namespace {path.name}" for path in Path("/run/netns").glob(f"pf-{home_id}*")]
+    found += [line for line in tables.splitlines() if home_id in line]
+    found += [line for line in map(_command_line, Path("/proc").glob("[0-9]*")) if str(home) in line]
     return found + [str(path) for path in home.glob("**/*")]
+
+
+def _command_line(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 @pytest.fixture(scope="session")
