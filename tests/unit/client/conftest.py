@@ -178,7 +178,7 @@ def fake_api() -> Callable[..., Any]:
 
 async def _until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - the condition may be anything
+        while not condition():
             await asyncio.sleep(0.005)
 
 
