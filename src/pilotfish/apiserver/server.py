@@ -24,7 +24,8 @@ from pilotfish.apiserver.auth import Authentication
 from pilotfish.apiserver.resources import Resources
 from pilotfish.apiserver.responses import json_response, status_response
 from pilotfish.apiserver.routes import Api
-from pilotfish.apiserver.streams.protocol import StreamProtocol, StreamWebSocketProtocol
+from pilotfish.apiserver.streams.protocol import StreamProtocol
+from pilotfish.client.streamserver import StreamWebSocketProtocol
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _SHUTDOWN_SECONDS = 3

@@ -40,12 +40,13 @@ async def forward(stream: AcceptedStream, pod: RunningPod, port: int) -> None:
     half_closed = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as group:
-            both = [
+            tasks = [
                 group.create_task(_from_port(reader, stream, half_closed)),
                 group.create_task(_to_port(stream, writer, half_closed)),
+                group.create_task(stream.gone()),
             ]
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            for task in both:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
                 task.cancel()
     except* (ServiceUnavailable, ConnectionError) as broken:
         log.debug("a forwarded connection to port %d broke off: %s", port, broken.exceptions[0])

@@ -15,6 +15,8 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from pilotfish.client.streamserver import StreamWebSocketProtocol
+
 _SHUTDOWN_SECONDS = 2
 
 
@@ -56,7 +58,7 @@ async def serve(app: Starlette, listener: Listener) -> None:
     config = uvicorn.Config(
         app,
         http=PeerProtocol,
-        ws="websockets-sansio",
+        ws=StreamWebSocketProtocol,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -78,6 +78,8 @@ class StreamMesh:
     files: Files
     api_port: int
     node_port: int
+    stop: Callable[[], None]
+    """Ends both servers, and returns when they have ended. Raises what ended them before."""
 
     def kubectl(self, binary: str, *arguments: str) -> list[str]:
         return [binary, "--kubeconfig", str(self.folder / "kubeconfig"), f"--cache-dir={self.folder}/cache", *arguments]
@@ -130,7 +132,9 @@ def stream_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StreamMesh
         stack.callback(sandbox.stop_supervisors, [pod])
         asyncio.run(_start_containers(pod))
         loop = asyncio.new_event_loop()
-        mesh = _serve(stack, loop, StreamMesh(folder, pod, loop, Resources(MemoryStore(), SCHEME), files, 0, 0), path)
+        mesh = _serve(
+            stack, loop, StreamMesh(folder, pod, loop, Resources(MemoryStore(), SCHEME), files, 0, 0, loop.close), path
+        )
         yield mesh
 
 
@@ -181,6 +185,8 @@ def _serve(stack: ExitStack, loop: asyncio.AbstractEventLoop, mesh: StreamMesh, 
     thread.start()
 
     def stop() -> None:
+        if loop.is_closed():
+            return
         early = serving.done()
         loop.call_soon_threadsafe(serving.cancel)
         thread.join(15)
@@ -191,7 +197,7 @@ def _serve(stack: ExitStack, loop: asyncio.AbstractEventLoop, mesh: StreamMesh, 
     stack.callback(stop)
     _write_kubeconfig(mesh.folder / "kubeconfig", api_port, files)
     assert ready.wait(10), "the servers did not start"
-    return StreamMesh(mesh.folder, mesh.pod, loop, resources, files, api_port, node_port)
+    return StreamMesh(mesh.folder, mesh.pod, loop, resources, files, api_port, node_port, stop)
 
 
 async def _store(resources: Resources, node_port: int) -> None:
