@@ -83,4 +83,4 @@ class _Pods:
         worker = self._agent.find(namespace, name)
         if worker is None:
             return None
-        return RunningPod(worker.folder, worker.attachment.netns if worker.attachment else None)
+        return RunningPod(worker.folder, worker.attachment)

@@ -30,6 +30,7 @@ from pilotfish.node import netns, runtime, sandbox
 from pilotfish.node.kubelet import server as kubelet
 from pilotfish.node.kubelet.app import build_app as build_node_app
 from pilotfish.node.kubelet.pods import RunningPod
+from pilotfish.node.nodecontext import Attachment
 from pilotfish.node.runtime import ContainerSpec
 from pilotfish.node.sandbox import PodFolder, Sandbox
 from pilotfish.pki.files import Files
@@ -170,7 +171,9 @@ def _serve(stack: ExitStack, loop: asyncio.AbstractEventLoop, mesh: StreamMesh, 
         started = asyncio.Event()
         node = kubelet.Listener(node_socket, files.node_server.certificate, files.node_server.key, files.ca)
         async with asyncio.TaskGroup() as group:
-            group.create_task(kubelet.serve(build_node_app(OnePod(RunningPod(mesh.pod, path))), node))
+            group.create_task(
+                kubelet.serve(build_node_app(OnePod(RunningPod(mesh.pod, Attachment("127.0.0.1", path)))), node)
+            )
             group.create_task(apiserver.serve(app, api, started))
             await started.wait()
             ready.set()
