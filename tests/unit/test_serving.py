@@ -1,11 +1,11 @@
-"""The API's listening socket."""
+"""The listening socket."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 
-from pilotfish.apiserver.server import listen
+from pilotfish.serving import listen
 
 
 def test_answers_are_not_held_back_for_an_acknowledgement() -> None:
