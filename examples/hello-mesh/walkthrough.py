@@ -117,6 +117,7 @@ def deploy_consumer() -> str:
     found = re.search(r"^mesha\s+LoadBalancer\s+10\.\S+\s+\S+\s+7171:(3\d{4})/TCP", table, re.MULTILINE)
     check(found, "the service has a cluster IP and a node port")
     until("kubectl get pods", running("mesha"), "mesha runs, 2/2 containers")
+    until(f"kubectl logs {pod_name('mesha')}", lambda text: "7171" in text, "its HTTP server started")
     return f"http://127.0.0.1:{found[1] if found else ''}/demo"
 
 
@@ -169,15 +170,16 @@ def read_logs() -> None:
 
 def look_inside() -> None:
     heading("inside the consumer's pod")
-    output = run(f"kubectl exec {pod_name('mesha')} -- curl -sS -v --max-time 20 AppMeshClient.mesh")
+    # kubectl before 1.21 does not know a pod's default container and would take the first, which is the proxy.
+    output = run(f"kubectl exec {pod_name('mesha')} -c mesha -- curl -sS -v --max-time 20 AppMeshClient.mesh")
     check(re.search(r"240\.240\.\d+\.\d+", output), "the name resolves to its allocated address")
     check("HTTP/1.1 503" in output and "server: envoy" in output.lower(), "Envoy answers port 80 with HTTP 503")
 
 
 def leftovers(home_id: str) -> list[str]:
     """What a mesh of this home would have left on the machine."""
-    found = [line for line in run("ip -o link", show=False).splitlines() if f"pf{home_id}" in line]
-    found += [line for line in run("ip netns list", show=False).splitlines() if f"pf-{home_id}" in line]
+    found = [f"link {path.name}" for path in Path("/sys/class/net").glob(f"pf{home_id}*")]
+    found += [f"namespace {path.name}" for path in Path("/run/netns").glob(f"pf-{home_id}*")]
     found += [line for line in run("nft list tables", show=False).splitlines() if home_id in line]
     return found
 

@@ -50,6 +50,12 @@ class Mesh:
     def kubectl(self, *argv: str, stdin: str | None = None, check: bool = True) -> str:
         return self.run("kubectl", *argv, stdin=stdin, check=check).stdout
 
+    def require_kubectl(self, minor: int, what: str) -> None:
+        """Skip the test where kubectl is older than 1.<minor>."""
+        found = int(json.loads(self.kubectl("version", "--client", "-o", "json"))["clientVersion"]["minor"])
+        if found < minor:
+            pytest.skip(f"kubectl 1.{found} does not {what}")
+
     def apply(self, manifest: str, check: bool = True) -> str:
         return self.kubectl("apply", "-f", "-", stdin=manifest, check=check)
 
@@ -78,7 +84,7 @@ class Mesh:
 
     def pid(self, role: str) -> int:
         """The process that holds a role: supervise, serve or node."""
-        return int((self.home / f"run/{role}.pid").read_text())
+        return int((self.home / f"run/{role}.pid").read_text() or 0)
 
     def map_meshb(self) -> str:
         """Apply the ServiceEntry with meshb's present address; what kubectl said."""
@@ -121,14 +127,19 @@ def start_mesh(home: Path) -> Mesh:
 def leftovers(home: Path, home_id: str) -> list[str]:
     """What a mesh has left on this machine: links, namespaces, tables, processes and files."""
 
-    def lines(*argv: str) -> list[str]:
-        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines()
-
-    found = [line for line in lines("ip", "-o", "link") if f"pf{home_id}" in line]
-    found += [line for line in lines("ip", "netns", "list") if f"pf-{home_id}" in line]
-    found += [line for line in lines("nft", "list", "tables") if home_id in line]
-    found += [line for line in lines("ps", "-eo", "pid,args", "-ww") if str(home) in line and "pytest" not in line]
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
+    found = [f"link {path.name}" for path in Path("/sys/class/net").glob(f"pf{home_id}*")]
+    found += [f"namespace {path.name}" for path in Path("/run/netns").glob(f"pf-{home_id}*")]
+    found += [line for line in tables.splitlines() if home_id in line]
+    found += [line for line in map(_command_line, Path("/proc").glob("[0-9]*")) if str(home) in line]
     return found + [str(path) for path in home.glob("**/*")]
+
+
+def _command_line(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 @pytest.fixture(scope="session")

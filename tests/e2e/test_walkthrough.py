@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -31,7 +32,7 @@ def seen(mesh: Any, tools: Any) -> Any:
         out["pods"], out["wide"] = mesh.kubectl("get", "pods"), mesh.kubectl("get", "pods", "-o", "wide")
         url, mesha = mesh.demo_url(), mesh.pod_name("mesha")
         out["mesha ip"], out["meshb ip"] = mesh.pod_ip("mesha"), mesh.pod_ip("meshb")
-        tools.eventually(lambda: "HTTP/1.1" in mesh.curl("-i", url, check=False), "mesha answers")
+        tools.eventually(lambda: "7171" in mesh.kubectl("logs", mesha), "mesha's HTTP server started")
         out["unmapped"] = mesh.curl("-i", url)
         out["unmapped log"] = mesh.kubectl("logs", mesha)
         out["apply entry"] = mesh.map_meshb()
@@ -50,7 +51,11 @@ def seen(mesh: Any, tools: Any) -> Any:
             and GRPC_PATH in text and text,
             "meshb's proxy logged the call",
         )  # fmt: skip
-        out["exec"] = mesh.kubectl("exec", mesha, "--", "curl", "-sS", "-v", "--max-time", "20", "AppMeshClient.mesh")
+        # kubectl before 1.21 does not know a pod's default container and would take the first, which is the proxy.
+        client = json.loads(mesh.kubectl("version", "--client", "-o", "json"))["clientVersion"]
+        container = ("-c", "mesha") if int(client["minor"]) < 21 else ()
+        curl = ("curl", "-sS", "-v", "--max-time", "20", "AppMeshClient.mesh")
+        out["exec"] = mesh.kubectl("exec", mesha, *container, "--", *curl)
         yield out
     finally:
         tools.remove_hello(mesh)

@@ -91,6 +91,8 @@ async def open_stream(config: Kubeconfig, path: str, params: Sequence[tuple[str,
             max_size=None,
             # A stream that nobody reads for a while must not count as broken: no answer to a ping could be heard then.
             ping_interval=None,
+            # Who leaves before the end has no use for an orderly one.
+            close_timeout=1,
             proxy=None,
             ssl=ssl_context(config) if secure else None,
             server_hostname=(config.tls_server_name or urlsplit(url).hostname) if secure else None,

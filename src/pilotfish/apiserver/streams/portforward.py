@@ -37,26 +37,38 @@ async def forward_ports(session: Session, nodes: Nodes, target: Target) -> None:
         finally:
             connections.pop(connection.data_stream, None)
 
-    async with asyncio.TaskGroup() as group:
-        tasks: set[asyncio.Task[None]] = set()
-        try:
-            async for event in session:
-                match event:
-                    case SynStream(stream):
-                        connection = await _opened(session, event, pending)
-                        if connection is not None:
-                            connections[connection.data_stream] = connection
-                            task = group.create_task(carry(connection))
-                            tasks.add(task)
-                            task.add_done_callback(tasks.discard)
-                    case Data(stream, data, fin) if stream in connections:
-                        await connections[stream].received(data, fin=fin)
-                    case RstStream(stream) if stream in connections:
-                        await connections[stream].reset()
-        except (ProtocolError, ServiceUnavailable) as error:
-            log.info("port-forward to %s/%s ended: %s", *target.pod.key, error)
-        for task in tasks:
-            task.cancel()
+    async def receive(group: asyncio.TaskGroup) -> None:
+        async for event in session:
+            match event:
+                case SynStream():
+                    connection = await _opened(session, event, pending)
+                    if connection is not None:
+                        connections[connection.data_stream] = connection
+                        group.create_task(carry(connection))
+                case Data(stream, data, fin) if stream in connections:
+                    await connections[stream].received(data, fin=fin)
+                case RstStream(stream) if stream in connections:
+                    await connections[stream].reset()
+
+    async def serve() -> None:
+        async with asyncio.TaskGroup() as group:
+            await receive(group)
+            raise _ClientGone
+
+    try:
+        async with asyncio.TaskGroup() as both:
+            tasks = [both.create_task(serve()), both.create_task(session.gone())]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+    except* _ClientGone:
+        log.debug("the client of a port-forward to %s/%s went away", *target.pod.key)
+    except* (ProtocolError, ServiceUnavailable) as group:
+        log.info("port-forward to %s/%s ended: %s", *target.pod.key, group.exceptions[0])
+
+
+class _ClientGone(Exception):
+    """Ends the tasks of a client's connections together."""
 
 
 async def _opened(session: Session, opened: SynStream, pending: dict[str, SynStream]) -> PortStreams | None:
@@ -130,6 +142,9 @@ class PortStreams:
             self._finished = True
             await self.session.finish(self.data_stream)
             await self.session.finish(self.error_stream)
+
+    async def gone(self) -> None:
+        await self.session.gone()
 
     async def finish(self) -> None:
         """End the connection towards the client. What it still sends is let go."""

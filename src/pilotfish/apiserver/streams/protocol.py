@@ -1,18 +1,11 @@
-"""uvicorn's HTTP and WebSocket protocols, made fit for streams that Kubernetes clients open."""
+"""uvicorn's HTTP protocol, made fit for streams that Kubernetes clients open."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Any
-
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.datastructures import Headers
-from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from pilotfish.apiserver.auth import CertificateProtocol
-from pilotfish.apiserver.streams.upgrade import SPDY, TAKE_OVER, TakenOverProtocol
+from pilotfish.apiserver.streams.upgrade import SPDY, TAKE_OVER, Connection, TakenOverProtocol
 
 _BUFFER = 64 * 1024
 
@@ -39,15 +32,15 @@ class StreamProtocol(CertificateProtocol):
         if not self._wants_spdy():
             super()._unsupported_upgrade_warning()
 
-    def _take_over(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    def _take_over(self) -> Connection:
         self.cycle.response_started = self.cycle.response_complete = True
         self.connections.discard(self)
         reader = asyncio.StreamReader(limit=_BUFFER, loop=self.loop)
-        protocol = TakenOverProtocol(reader, self.connections)
-        protocol.connection_made(self.transport)
+        protocol = TakenOverProtocol(reader, self.transport, self.connections)
         self.transport.set_protocol(protocol)
         self.flow.resume_reading()
-        return reader, asyncio.StreamWriter(self.transport, protocol, reader, self.loop)
+        writer = asyncio.StreamWriter(self.transport, protocol, reader, self.loop)
+        return Connection(reader, writer, protocol.peer)
 
     def shutdown(self) -> None:
         """End what is being streamed as if the client had gone: a followed log would never end by itself."""
@@ -56,19 +49,3 @@ class StreamProtocol(CertificateProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self.transport.close()
-
-
-class StreamWebSocketProtocol(WebSocketsSansIOProtocol):
-    """WebSockets whose subprotocols are the application's business alone.
-
-    kubectl names one "SPDY/3.1+portforward.k8s.io", which the standard's grammar does not allow.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.conn = _AnySubprotocol(logger=logging.getLogger("uvicorn.error"), max_size=self.config.ws_max_size)
-
-
-class _AnySubprotocol(ServerProtocol):
-    def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
-        return None

@@ -33,7 +33,13 @@ class Streams(Protocol):
     async def close_channel(self, channel: int) -> None: ...
 
 
-async def run_command(client: Streams, node: Streams) -> None:
+class ClientStreams(Streams, Protocol):
+    async def gone(self) -> None:
+        """Returns when the client is known to be gone, also while it is not being read from."""
+        ...
+
+
+async def run_command(client: ClientStreams, node: Streams) -> None:
     """Carry a remote command to its end, which the client learns in any case."""
     if not await relay(client, node):
         broken = ApiError("Internal error occurred: the connection to the node broke off before the command had ended")
@@ -41,7 +47,7 @@ async def run_command(client: Streams, node: Streams) -> None:
             await client.send(Channel.ERROR, msgspec.json.encode(broken.status()))
 
 
-async def relay(client: Streams, node: Streams) -> bool:
+async def relay(client: ClientStreams, node: Streams) -> bool:
     """Carry frames both ways until one end is gone. Returns whether the node told how the command ended."""
     told = False
 
@@ -57,10 +63,10 @@ async def relay(client: Streams, node: Streams) -> bool:
 
     try:
         async with asyncio.TaskGroup() as group:
-            sides = [group.create_task(to_node()), group.create_task(to_client())]
-            await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
-            for side in sides:
-                side.cancel()
+            tasks = [group.create_task(work) for work in (to_node(), to_client(), client.gone())]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
     except* ServiceUnavailable as gone:
         log.debug("a remote command's streams broke off: %s", gone.exceptions[0])
     return told

@@ -92,6 +92,9 @@ class SpdyStreams:
         if (stream := self._streams.pop(Channel(channel), None)) is not None:
             await self._session.finish(stream)
 
+    async def gone(self) -> None:
+        await self._session.gone()
+
     async def finish(self) -> None:
         """End all streams towards the client, the one with the outcome last."""
         for channel in (Channel.STDIN, Channel.RESIZE, Channel.STDOUT, Channel.STDERR, Channel.ERROR):

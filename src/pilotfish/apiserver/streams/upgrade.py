@@ -11,6 +11,8 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pilotfish.api.errors import BadRequest
+from pilotfish.client.peer import Peer
+from pilotfish.client.streamserver import peer_of
 
 TAKE_OVER = "take_over"
 """The entry in a request's state that hands over its connection; there when the client asks for an upgrade to SPDY."""
@@ -21,8 +23,8 @@ _CHUNK = 64 * 1024
 class Connection:
     """The bytes of a connection that speaks HTTP no more (a `spdy.session.Wire`)."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer) -> None:
+        self._reader, self._writer, self._peer = reader, writer, peer
 
     async def read(self) -> bytes:
         try:
@@ -33,6 +35,9 @@ class Connection:
     async def write(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()
+
+    async def gone(self) -> None:
+        await self._peer.gone()
 
     async def close(self, patience: float) -> None:
         """Let the client close first, for so many seconds: it might lose what it has not read yet."""
@@ -63,6 +68,9 @@ class Tunnel:
         except (WebSocketDisconnect, RuntimeError) as error:  # RuntimeError: another write found the client gone
             raise ConnectionResetError("the client is gone") from error
 
+    async def gone(self) -> None:
+        await peer_of(self._websocket).gone()
+
 
 class TakenOver:
     """The response to a request whose connection is no longer HTTP's: nothing more."""
@@ -85,7 +93,7 @@ def negotiate(request: Request, supported: str) -> str:
 
 async def upgrade(request: Request, protocol: str) -> Connection:
     """Answer with 101 and take the connection. The handler must return `TakenOver` afterwards."""
-    connection = Connection(*request.scope["state"][TAKE_OVER]())
+    connection: Connection = request.scope["state"][TAKE_OVER]()
     head = (
         "HTTP/1.1 101 Switching Protocols",
         "Connection: Upgrade",
@@ -99,20 +107,19 @@ async def upgrade(request: Request, protocol: str) -> Connection:
 class TakenOverProtocol(asyncio.StreamReaderProtocol):
     """What uvicorn keeps of a connection that was taken over: that it must be closed when the server ends."""
 
-    def __init__(self, reader: asyncio.StreamReader, connections: set[Any]) -> None:
+    def __init__(self, reader: asyncio.StreamReader, transport: asyncio.Transport, connections: set[Any]) -> None:
         super().__init__(reader)
+        self.peer = Peer(transport)
+        self._taken = transport
         self._connections = connections
-        self._given: asyncio.BaseTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._given = transport
-        self._connections.add(self)
+        connections.add(self)
+        self.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
+        self.peer.lost()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        if self._given is not None:
-            self._given.close()
+        self.peer.lost()
+        self._taken.close()

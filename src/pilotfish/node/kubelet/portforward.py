@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -40,12 +41,13 @@ async def forward(stream: AcceptedStream, pod: RunningPod, port: int) -> None:
     half_closed = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as group:
-            both = [
+            tasks = [
                 group.create_task(_from_port(reader, stream, half_closed)),
                 group.create_task(_to_port(stream, writer, half_closed)),
+                group.create_task(stream.gone()),
             ]
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            for task in both:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
                 task.cancel()
     except* (ServiceUnavailable, ConnectionError) as broken:
         log.debug("a forwarded connection to port %d broke off: %s", port, broken.exceptions[0])
@@ -56,10 +58,13 @@ async def forward(stream: AcceptedStream, pod: RunningPod, port: int) -> None:
 
 async def connect(pod: RunningPod, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to a port on the pod's loopback. Raises OSError (TimeoutError is one)."""
+    if pod.attachment is None:
+        raise OSError(errno.ENETDOWN, "the pod has no network yet")
+    path = pod.attachment.netns
     failure: OSError | None = None
     for family, address in _LOOPBACK:
         open_socket = partial(socket.socket, family, socket.SOCK_STREAM)
-        inside = partial(netns.run_in, pod.netns, open_socket) if pod.netns is not None else open_socket
+        inside = partial(netns.run_in, path, open_socket) if path is not None else open_socket
         connection = await asyncio.to_thread(inside)
         try:
             connection.setblocking(False)

@@ -108,11 +108,10 @@ async def converse(stream: AcceptedStream, session: Session) -> None:
         async with asyncio.TaskGroup() as group:
             process = group.create_task(_status(running))
             reading = group.create_task(inputs.read(stream))
-            await asyncio.wait([process, reading], return_when=asyncio.FIRST_COMPLETED)
-            if process.done():
-                reading.cancel()
-            else:
-                process.cancel()
+            gone = group.create_task(stream.gone())
+            await asyncio.wait([process, reading, gone], return_when=asyncio.FIRST_COMPLETED)
+            for task in (process, reading, gone):
+                task.cancel()
         if not process.cancelled():
             await stream.send(Channel.ERROR, process.result())
     except* ServiceUnavailable as gone:

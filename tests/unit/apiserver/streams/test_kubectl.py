@@ -12,6 +12,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import tempfile
 import termios
 import threading
 import time
@@ -278,14 +279,23 @@ def test_a_port_that_nobody_serves_is_told(
     wait_for(lambda: b"failed to connect to localhost:9 inside the pod: Connection refused" in output.read_bytes())
 
 
-@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize(("busy", "unread"), [(False, 0), (True, 0), (False, 600_000)])
 def test_a_client_that_is_killed_takes_its_process_along(
-    stream_mesh: Any, kubectl: str, wait_for: Callable[..., None], ended: Register, tmp_path: Path, busy: bool
+    stream_mesh: Any,
+    kubectl: str,
+    wait_for: Callable[..., None],
+    ended: Register,
+    tmp_path: Path,
+    busy: bool,
+    unread: int,
 ) -> None:
     note = tmp_path / "pid"
     script = f"echo started > {note}; exec {'cat /dev/zero' if busy else 'sleep 1000'} # {note}"
-    command = ("exec", "web", "-c", "app", "--", "sh", "-c", f"{script}")
-    client = ended(stream_mesh.popen(kubectl, *command, stdout=subprocess.PIPE))
+    command = ("exec", "-i", "web", "-c", "app", "--", "sh", "-c", script)
+    with tempfile.TemporaryFile() as source:
+        source.write(b"x" * unread)
+        source.seek(0)
+        client = ended(stream_mesh.popen(kubectl, *command, stdin=source, stdout=subprocess.PIPE))
     wait_for(note.exists)
 
     def running() -> bool:

@@ -42,6 +42,10 @@ class Wire(Protocol):
         """Returns when there is room for more. Raises ConnectionError when the peer is gone."""
         ...
 
+    async def gone(self) -> None:
+        """Returns when the peer is known to be gone, also while nobody reads."""
+        ...
+
 
 class Session:
     """Iterate for streams that the client opens, their data, and their resets, until the client goes away.
@@ -53,14 +57,12 @@ class Session:
         self._wire = wire
         self._encoder, self._decoder = Encoder(), Decoder()
         self._sending = asyncio.Lock()
-        self._last_stream = 0
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         while received := await self._wire.read():
             for frame in self._decoder.feed(received):
                 match frame:
                     case SynStream(stream, _, fin):
-                        self._last_stream = stream
                         yield frame
                         if fin:
                             yield Data(stream, b"", True)
@@ -89,9 +91,9 @@ class Session:
     async def reset(self, stream: int, status: int = CANCEL) -> None:
         await self._send(RstStream(stream, status))
 
-    async def go_away(self) -> None:
-        """Tell the client that the connection ends."""
-        await self._send(GoAway(self._last_stream, 0))
+    async def gone(self) -> None:
+        """Returns when the client is known to be gone, also while this is not being iterated."""
+        await self._wire.gone()
 
     async def _send(self, frame: Frame) -> None:
         try:
