@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,24 +39,12 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
 """
 
 NODE_CLIENT = """
-const fs = require('fs'), net = require('net'), tls = require('tls');
-const [target, files, port] = process.argv.slice(2);
-net.createServer(near => {
-  const file = name => fs.readFileSync(`${files}/${name}`);
-  const far = tls.connect({host: '127.0.0.1', port: Number(port), ALPNProtocols: ['h2'], ca: file('root-cert.pem'),
-                           cert: file('cert-chain.pem'), key: file('key.pem')});
-  far.on('error', () => near.destroy());
-  near.on('error', () => far.destroy());
-  near.pipe(far).pipe(near);
-}).listen(`${files}/xds.sock`).unref();
-
 const grpc = require('@grpc/grpc-js');
-require('@grpc/grpc-js-xds').register();
 const same = bytes => bytes;
 const method = {path: '/echo.Echo/Say', requestStream: false, responseStream: false, requestSerialize: same,
                 requestDeserialize: same, responseSerialize: same, responseDeserialize: same};
 const Echo = grpc.makeGenericClientConstructor({say: method}, 'Echo');
-const client = new Echo(target, grpc.credentials.createInsecure());
+const client = new Echo(process.argv[2], grpc.credentials.createInsecure());
 require('readline').createInterface({input: process.stdin}).on('line', line => {
   const metadata = new grpc.Metadata({waitForReady: true});
   client.say(Buffer.from(line), metadata, {deadline: Date.now() + 20000}, (error, answer) => {
@@ -65,6 +53,7 @@ require('readline').createInterface({input: process.stdin}).on('line', line => {
 }).on('close', () => client.close());
 """
 
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs/grpc-xds.md"
 NODE_PACKAGES = ("@grpc/grpc-js@1.14.7", "@grpc/grpc-js-xds@1.14.1")
 UNREACHABLE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ERR_SOCKET_TIMEOUT", "E404")
 """What npm says where its registry is not to be had."""
@@ -142,28 +131,26 @@ async def control_plane(folder: Path) -> AsyncIterator[Mesh]:
         yield Mesh(generator, ads, port, folder)
 
 
-def bootstrap(mesh: Mesh) -> dict[str, Any]:
+def write_bootstrap(mesh: Mesh) -> Path:
     """What the node writes for a pod, with the paths and the address of this mesh."""
     pod = decode(POD, {"metadata": {"name": "client", "namespace": "default"}, "spec": {}})
     settings = Settings(
         node_name="n", api_port=0, xds_port=mesh.port, pod_cidr="10.0.0.0/16", service_cidr="10.1.0.0/16"
     )
     text = json.dumps(grpcxds.bootstrap(pod, "10.0.0.9", settings))
-    text = text.replace(grpcxds.DIRECTORY, str(mesh.files)).replace(settings.gateway_ip, "127.0.0.1")
-    made: dict[str, Any] = json.loads(text)
-    return made
+    file = mesh.files / "bootstrap.json"
+    file.write_text(text.replace(grpcxds.DIRECTORY, str(mesh.files)).replace(settings.gateway_ip, "127.0.0.1"))
+    return file
 
 
 @asynccontextmanager
-async def client(
-    command: list[str], configuration: Mapping[str, Any], folder: Path
-) -> AsyncIterator[Callable[[str], Any]]:
+async def client(mesh: Mesh, command: list[str]) -> AsyncIterator[Callable[[str], Any]]:
     """A client process; gives the function that makes one call."""
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     process = await asyncio.create_subprocess_exec(
         *command,
-        env=environment | {"GRPC_XDS_BOOTSTRAP_CONFIG": json.dumps(configuration)},
-        cwd=folder,
+        env=environment | {"GRPC_XDS_BOOTSTRAP": str(write_bootstrap(mesh))},
+        cwd=mesh.files,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -183,10 +170,10 @@ async def client(
         await process.wait()
 
 
-async def calls_follow_the_endpoints(mesh: Mesh, command: list[str], configuration: Mapping[str, Any]) -> None:
+async def calls_follow_the_endpoints(mesh: Mesh, command: list[str]) -> None:
     async with echo("one") as one, echo("two") as two:
         mesh.generator.apply([(None, service()), (None, endpoints(one))])
-        async with client(command, configuration, mesh.files) as say:
+        async with client(mesh, command) as say:
             assert await say("hello") == "one heard hello"
             assert [proxy.node.type for proxy in mesh.ads.proxies()] == ["grpc"]
             mesh.generator.apply([(endpoints(one), endpoints(two))])
@@ -201,7 +188,7 @@ async def calls_follow_the_endpoints(mesh: Mesh, command: list[str], configurati
 def test_grpc_follows_the_endpoints(tmp_path: Path) -> None:
     async def run() -> None:
         async with control_plane(tmp_path) as mesh:
-            await calls_follow_the_endpoints(mesh, [sys.executable, "-c", PYTHON_CLIENT, TARGET], bootstrap(mesh))
+            await calls_follow_the_endpoints(mesh, [sys.executable, "-c", PYTHON_CLIENT, TARGET])
 
     asyncio.run(run())
 
@@ -213,7 +200,9 @@ def node_client(tmp_path: Path) -> list[str]:
     if npm is None or node is None:
         pytest.skip("there is no node with npm here to run @grpc/grpc-js-xds with")
     (tmp_path / "package.json").write_text('{"private": true}')
-    (tmp_path / "client.js").write_text(NODE_CLIENT)
+    documented = DOCUMENT.read_text().partition("```js\n")[2].partition("```")[0]
+    here = documented.replace("/tmp/", f"{tmp_path}/").replace(grpcxds.DIRECTORY, str(tmp_path))
+    (tmp_path / "client.js").write_text(here + NODE_CLIENT)
     command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", *NODE_PACKAGES]
     try:
         installed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
@@ -226,15 +215,11 @@ def node_client(tmp_path: Path) -> list[str]:
 
 
 def test_grpc_for_node_follows_the_endpoints(tmp_path: Path, node_client: list[str]) -> None:
-    """It does TLS to the control plane by itself, as its xDS client cannot."""
+    """With TLS to the control plane done as the documentation says, since its xDS client cannot."""
 
     async def run() -> None:
         async with control_plane(tmp_path) as mesh:
-            configuration = bootstrap(mesh)
-            server = configuration["xds_servers"][0]
-            server |= {"server_uri": f"unix:{tmp_path}/xds.sock", "channel_creds": [{"type": "insecure"}]}
-            command = [*node_client, TARGET, str(tmp_path), str(mesh.port)]
-            await calls_follow_the_endpoints(mesh, command, configuration)
+            await calls_follow_the_endpoints(mesh, [*node_client, TARGET])
 
     asyncio.run(run())
 
@@ -256,7 +241,7 @@ def test_grpc_looks_a_name_up(tmp_path: Path) -> None:
             }
             mesh.generator.apply([(None, decode(SERVICE_ENTRY, document))])
             command = [sys.executable, "-c", PYTHON_CLIENT, "xds:///Echo.test:443"]
-            async with client(command, bootstrap(mesh), tmp_path) as say:
+            async with client(mesh, command) as say:
                 assert await say("hello") == "external heard hello"
 
     asyncio.run(run())
