@@ -109,6 +109,14 @@ class Mesh:
             yield Event("update", SERVICE, {**document, "spec": {**document["spec"], "ports": ports}})
             yield Event("update", SERVICE, document)
 
+    def arrivals(self, count: int) -> Iterator[Event]:
+        """Services that are new, each with its endpoints, and then go away again."""
+        for number in range(self.services, self.services + count):
+            yield from self.service(number)
+        for number in range(self.services, self.services + count):
+            for event in self.service(number):
+                yield Event("delete", event.kind, event.document)
+
     def burst(self, count: int) -> Iterator[Event]:
         """A registry that is connected: many ServiceEntries at once; then it goes away."""
         entries = [service_entry(f"registry-{n}", f"host-{n}.registry.example", n) for n in range(count)]

@@ -235,7 +235,7 @@ class PodWorker:
         return found
 
     async def _terminate(self) -> None:
-        """End the containers as the pod asks: all at once, but the proxy after those whose traffic it carries."""
+        """End the containers as the pod asks: all at once, but sidecars after those that they serve."""
         grace = self.pod.metadata.deletion_grace_period_seconds
         if grace is None:
             grace = self.pod.spec.termination_grace_period_seconds
@@ -248,16 +248,29 @@ class PodWorker:
                 self._keeping = keepers
                 async with asyncio.TaskGroup() as group:
                     watching = group.create_task(self._observe(changes, keepers))
-                    for proxies in (False, True):
+                    for those in self._farewell(keepers):
                         left = max(0.0, deadline - asyncio.get_running_loop().time())
                         async with asyncio.TaskGroup() as stopping:
-                            for keeper in keepers.values():
-                                if keeper.is_proxy == proxies:
-                                    stopping.create_task(keeper.stop(left))
+                            for keeper in those:
+                                stopping.create_task(keeper.stop(left))
                     watching.cancel()
         except* PodGone:
             self._bury()
         await self._write_status()
+
+    def _farewell(self, keepers: Mapping[str, Keeper]) -> list[list[Keeper]]:
+        """Who is ended together, in order: the containers, the sidecars last to first, the proxy that serves them all.
+
+        Kubernetes ends the sidecars so; the proxy, a container like others to it, would be ended with the first.
+        """
+        apps = [keepers[c.name] for c in self.pod.spec.containers]
+        sidecars = [keepers[c.name] for c in reversed(self.pod.spec.init_containers)]
+        proxies = [keeper for keeper in (*apps, *sidecars) if keeper.is_proxy]
+        return [
+            [keeper for keeper in apps if not keeper.is_proxy],
+            *([keeper] for keeper in sidecars if not keeper.is_proxy),
+            proxies,
+        ]
 
     async def _observe(
         self, changes: AsyncIterator[tuple[ContainerRecord, ...]], keepers: Mapping[str, Keeper]
@@ -285,7 +298,7 @@ class PodWorker:
             running = record is not None and record.running
             status = statuses.get(container_id(record.id)) if record is not None and running else None
             facts[container.name] = ContainerFacts(
-                waiting=None if record else ("ContainerCreating", ""),
+                waiting=None if record else ("", ""),
                 record=record,
                 last=memory.last,
                 restarts=record.attempt if record else memory.restarts,

@@ -354,6 +354,31 @@ def test_init_containers_run_first_and_in_order(play: Callable[[Scenario], None]
     play(scenario)
 
 
+def test_native_sidecars_start_before_the_containers_and_end_after_them(play: Callable[[Scenario], None]) -> None:
+    async def scenario(world: World) -> None:
+        diary = world.home.pods.parent / "diary"
+
+        def sidecar(name: str) -> dict[str, Any]:
+            return {"name": name, "image": "x", "restartPolicy": "Always", "command": ["sh", "-c", writes(name)]}
+
+        def writes(name: str) -> str:
+            bye = f"sleep 0.1; echo {name} ends >> {diary}; exit 0"
+            return f"trap '{bye}' TERM; echo {name} starts >> {diary}; while :; do sleep 0.02; done"
+
+        async with world.running():
+            await world.create("native", writes("app"), initContainers=[sidecar("one"), sidecar("two")])
+            pod = await world.until("native", lambda p: p.ready)
+            assert pod.status.phase == "Running"
+            await world.until("native", lambda _: diary.exists() and diary.read_text().count("starts") == 3)
+            records = runtime.last_records(PodFolder(world.home.pods / pod.metadata.uid))
+            assert [r.name for r in sorted(records, key=lambda r: r.started_at)] == ["one", "two", "c0"]
+            await world.client.delete(POD, "native", "default")
+            await world.gone("native")
+        assert diary.read_text().splitlines()[3:] == ["app ends", "two ends", "one ends"]
+
+    play(scenario)
+
+
 def test_probes_decide_who_is_ready_and_who_is_started_again(play: Callable[[Scenario], None]) -> None:
     async def scenario(world: World) -> None:
         async with world.running():
