@@ -14,6 +14,7 @@ import contextlib
 import copy
 import http.client
 import json
+import os
 import signal
 import socket
 import statistics
@@ -91,17 +92,25 @@ VARIANTS: dict[str, tuple[int, Callable[[Bootstrap], None]]] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds and MiB. `own` is what no other process can share: anonymous memory."""
+    """Seconds and MiB. `start` is until Envoy is ready, `cpu` what it has computed by then. `own` is anonymous memory,
+    which no other process shares.
+    """
 
     start: float
+    cpu: float
     rss: float
     pss: float
     own: float
     threads: float
 
+    def row(self) -> str:
+        """The cells of a Markdown table."""
+        times = f"{self.start:.2f} | {self.cpu:.2f}"
+        return f"{times} | {self.rss:.1f} | {self.pss:.1f} | {self.own:.1f} | {self.threads:.0f} |"
+
     @staticmethod
     def median(costs: list[Cost]) -> Cost:
-        columns = zip(*((c.start, c.rss, c.pss, c.own, c.threads) for c in costs), strict=True)
+        columns = zip(*((c.start, c.cpu, c.rss, c.pss, c.own, c.threads) for c in costs), strict=True)
         return Cost(*map(statistics.median, columns))
 
 
@@ -199,8 +208,9 @@ async def measure(folder: Path, workers: int, settle: float) -> Cost:
                 raise RuntimeError(f"Envoy did not become ready:\n{(folder / 'envoy.log').read_text()}")
             await asyncio.sleep(0.005)
         start = time.monotonic() - began
+        cpu = _cpu_seconds(process.pid)
         resident = await _settled(process.pid, settle)
-        return Cost(start, resident["Rss"], resident["Pss"], resident["Anonymous"], _threads(process.pid))
+        return Cost(start, cpu, resident["Rss"], resident["Pss"], resident["Anonymous"], _threads(process.pid))
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGKILL)
@@ -215,6 +225,11 @@ async def _settled(pid: int, seconds: float) -> dict[str, float]:
         if abs(now["Rss"] - last["Rss"]) * 1024 > SETTLED_KIB:
             since, last = time.monotonic(), now
     return last
+
+
+def _cpu_seconds(pid: int) -> float:
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _threads(pid: int) -> int:
@@ -252,8 +267,8 @@ def _ready(admin: Path) -> bool:
 
 
 async def run(services: list[int], variants: list[str], runs: int, settle: float) -> None:
-    print("| services | Envoy | start, s | RSS, MiB | PSS, MiB | own, MiB | threads |")
-    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    print("| services | Envoy | start, s | CPU, s | RSS, MiB | PSS, MiB | own, MiB | threads |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
     for count in services:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -262,11 +277,7 @@ async def run(services: list[int], variants: list[str], runs: int, settle: float
                     workers, edit = VARIANTS[variant]
                     prepare(folder, edit)
                     cost = Cost.median([await measure(folder, workers, settle) for _ in range(runs)])
-                    print(
-                        f"| {count:,} | {variant} | {cost.start:.2f} | {cost.rss:.1f} | {cost.pss:.1f} |"
-                        f" {cost.own:.1f} | {cost.threads:.0f} |",
-                        flush=True,
-                    )
+                    print(f"| {count:,} | {variant} | {cost.row()}", flush=True)
 
 
 def main() -> None:
