@@ -16,11 +16,11 @@ from pilotfish.node import certificates
 from pilotfish.node.agent import Agent
 from pilotfish.node.dns.control import DnsControl
 from pilotfish.node.dns.process import control_socket
+from pilotfish.node.inotify import raise_limit
 from pilotfish.node.kubelet.app import build_app
 from pilotfish.node.kubelet.pods import RunningPod
 from pilotfish.node.kubelet.server import serve
 from pilotfish.node.meshnetwork import MeshNetwork
-from pilotfish.node.inotify import raise_limit
 from pilotfish.node.network import ensure_host_network
 from pilotfish.node.networks import HostNetworks
 from pilotfish.node.proxy import Certificate
