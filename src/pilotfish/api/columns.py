@@ -274,6 +274,25 @@ SERVICE_ENTRY = (
     age_column(),
 )
 
+VIRTUAL_SERVICE = (
+    name_column(),
+    Column[networking.VirtualService]("Gateways", lambda v: _list(v.spec.gateways), "Whose traffic is routed."),
+    Column[networking.VirtualService]("Hosts", lambda v: _list(v.spec.hosts), "The hosts that it is for."),
+    age_column(),
+)
+DESTINATION_RULE = (
+    name_column(),
+    Column[networking.DestinationRule]("Host", lambda d: d.spec.host, "The host that it is for."),
+    age_column(),
+)
+WORKLOAD_ENTRY = (
+    name_column(),
+    age_column(),
+    Column[networking.WorkloadEntry]("Address", lambda w: w.spec.address, "The workload's address."),
+)
+NAME_AND_AGE = (name_column(), age_column())
+"""What Kubernetes prints of a custom resource that names no columns."""
+
 ISTIO_OPERATOR = (
     name_column(),
     Column[install.IstioOperator]("Revision", lambda o: o.spec.revision, "The control plane's revision."),
