@@ -48,11 +48,9 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="cost",
         title="What a change costs as services grow",
-        method="The model and the generator in this process, with one sidecar that holds the whole mesh: CPU "
-        "time from the "
-        "decoded object to the serialised resources that go to the proxy. Applied one by one, a burst as one "
-        "batch. The seeds "
-        "are the same for every size.",
+        method="The model and the generator in this process, with one sidecar that holds the whole mesh: CPU time "
+        "from the decoded object to the serialised resources that go to the proxy. Applied one by one, a "
+        "burst as one batch. The seeds are the same for every size.",
         figures=(
             *(
                 Figure(name=f"{name}, {size:,} services", unit="µs", values=tuple(values))

@@ -174,11 +174,10 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="dns",
         title="DNS on one core, against dnsmasq",
-        method=f"{NAMES:,} names, UDP, dnsperf with {CLIENTS} clients and {OUTSTANDING} queries outstanding "
-        f"for {seconds} s; then the "
-        f"same at {RATE:,} queries a second, of which p50 and p99 are. The server has one core and dnsperf "
-        "the other; the "
-        "servers take turns. CPU time a query shows more than a client can ask for.",
+        method=f"{NAMES:,} names, UDP, dnsperf with {CLIENTS} clients and {OUTSTANDING} queries outstanding for "
+        f"{seconds} s; then the same at {RATE:,} queries a second, of which p50 and p99 are. The server has "
+        "one core and dnsperf the other; the servers take turns. CPU time a query shows more than a client "
+        "can ask for.",
         figures=(
             *(
                 Figure(

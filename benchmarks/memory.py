@@ -41,11 +41,9 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="memory",
         title="Resident memory of an Envoy",
-        method=f"`pilotfish up` with so many services of 5 endpoints, and a pod with a sidecar that looks up "
-        f"{USED} of them. RSS "
-        "from /proc once it no longer changes. Eager is the pod annotation `pilotfish.dev/config: eager`, "
-        "which gives the "
-        "proxy the whole mesh as Istio does.",
+        method="`pilotfish up` with so many services of 5 endpoints, and a pod with a sidecar that looks up "
+        f"{USED} of them. RSS from /proc once it no longer changes. Eager is the pod annotation "
+        "`pilotfish.dev/config: eager`, which gives the proxy the whole mesh as Istio does.",
         figures=(
             *(
                 Figure(name=f"{kind}, {size:,} services", unit="MiB", values=tuple(values))

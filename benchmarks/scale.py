@@ -58,9 +58,8 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="fan-out",
         title=f"Endpoint change → {proxies:,} proxies",
-        method=f"{size}. {where}. Times are from the acknowledgement of the write to the control plane's "
-        "receipt of each "
-        f"proxy's ACK; {changes} changes a round of a service that all see, one after another.",
+        method=f"{size}. {where}. Times are from the acknowledgement of the write to the control plane's receipt "
+        f"of each proxy's ACK; {changes} changes a round of a service that all see, one after another.",
         figures=(
             *percentiles("write sent → acknowledged", found.written),
             *percentiles("write acknowledged → half of the proxies have acknowledged", found.half),
@@ -72,9 +71,9 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="scale",
         title=f"{proxies:,} proxies, {services:,} services",
-        method=f"{size} (by `exportTo`), proxies in {OCCUPIED} namespaces. {where}. Proxies connect all at "
-        "once and ask as Envoy does: clusters, then their "
-        "endpoints, listeners, then their routes. The restart is SIGTERM and a new process.",
+        method=f"{size} (by `exportTo`), proxies in {OCCUPIED} namespaces. {where}. Proxies connect all at once "
+        "and ask as Envoy does: clusters, then their endpoints, listeners, then their routes. The restart "
+        "is SIGTERM and a new process.",
         figures=(
             Figure(name="all connect at once → all configured", unit="s", values=tuple(found.connect), goal=10),
             Figure(name="control plane restart: gone → serving again", unit="s", values=tuple(found.down)),
