@@ -347,6 +347,10 @@ def test_init_containers_run_first_and_in_order(play: Callable[[Scenario], None]
             ]
             await world.create("init", "date +%s%N; sleep 1000", initContainers=init)
             pod = await world.until("init", lambda p: p.ready)
+            # A container without a readiness probe is ready before it has said anything.
+            async with asyncio.timeout(10):
+                while not world.log(pod, "c0"):
+                    await asyncio.sleep(0.01)
             moments = [int(world.log(pod, name)[0]) for name in ("i0", "i1", "c0")]
             assert moments == sorted(moments)
             assert [s.ready for s in pod.status.init_container_statuses] == [True, True]
