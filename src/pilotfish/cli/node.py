@@ -20,6 +20,7 @@ from pilotfish.node.kubelet.app import build_app
 from pilotfish.node.kubelet.pods import RunningPod
 from pilotfish.node.kubelet.server import serve
 from pilotfish.node.meshnetwork import MeshNetwork
+from pilotfish.node.inotify import raise_limit
 from pilotfish.node.network import ensure_host_network
 from pilotfish.node.networks import HostNetworks
 from pilotfish.node.proxy import Certificate
@@ -34,6 +35,7 @@ async def node(home: Home) -> None:
     """Run the node agent of a home until SIGTERM; pods, Envoys and the DNS process run on."""
     settings, files, mesh = home.settings(), Files(home.pki), MeshNetwork.of(home)
     await asyncio.to_thread(ensure_host_network, mesh)
+    await asyncio.to_thread(raise_limit, home.run / "inotify")
     client = HTTPClient(read_kubeconfig(home.node_kubeconfig), user_agent="pilotfish-node")
     informers = Informers(client)
     names = DnsControl(control_socket(home))
