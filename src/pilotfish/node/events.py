@@ -60,7 +60,8 @@ class Recorder:
             try:
                 await self._write(happening)
             except ApiError as error:
-                log.info("event %s of pod %s/%s: %s", happening.reason, happening.namespace, happening.pod, error)
+                level = logging.DEBUG if error.caused_by("NamespaceTerminating") else logging.INFO
+                log.log(level, "event %s of pod %s/%s: %s", happening.reason, happening.namespace, happening.pod, error)
 
     async def _write(self, happening: _Happening) -> None:
         now = timestamp()
