@@ -155,6 +155,7 @@ class PodWorker:
             self._note()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._start_in_order(group, keepers))
+                group.create_task(podsandbox.watch_network(attachment))
                 await self._observe(changes, keepers)
 
     async def _start_in_order(self, group: asyncio.TaskGroup, keepers: Mapping[str, Keeper]) -> None:
