@@ -354,6 +354,9 @@ def test_init_containers_run_first_and_in_order(play: Callable[[Scenario], None]
             moments = [int(world.log(pod, name)[0]) for name in ("i0", "i1", "c0")]
             assert moments == sorted(moments)
             assert [s.ready for s in pod.status.init_container_statuses] == [True, True]
+            for name, path in (("i0", "spec.initContainers{i0}"), ("c0", "spec.containers{c0}")):
+                started = await world.event("Started", f"Started container {name}")
+                assert (started.involved_object.field_path, started.source.component) == (path, "kubelet")
 
     play(scenario)
 
