@@ -104,6 +104,10 @@ class SyntheticConfig:
     def resources(self, type_url: str) -> Mapping[str, Resource]:
         return self.held[type_url]
 
+    def asked(self, *_: object) -> None: ...
+
+    def answered(self, held: object) -> None: ...
+
     def close(self) -> None:
         del self.source.configs[self]
 
