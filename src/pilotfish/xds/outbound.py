@@ -83,13 +83,13 @@ def outbound(host: Host, audience: Audience) -> Outbound:
 
 
 def announced(host: Host, audience: Audience) -> bool:
-    """Whether all of a host is reached by its name's address, so that nobody uses it without having asked for it.
+    """Whether all of a host is reached by an address that its name alone tells, so that nobody uses it unasked.
 
     Not so a host without an address of its own, or with a whole range: its connections are told by their port, by a
-    server name or by a `Host` header alone.
+    server name or by a `Host` header alone. Nor one whose address somebody wrote into a ServiceEntry.
     """
     service = host.service
-    if not (service.headless or _bound(service, audience)):
+    if service.literal or not (service.headless or _bound(service, audience)):
         return False
     claims = outbound(host, audience).claims
     return all(claim.protocol.is_http for claim in claims if claim.address == audience.wildcard)

@@ -71,6 +71,7 @@ class Common(_Shown):
         self._always: dict[str, Contribution] = {}
         self._virtual_hosts: dict[int, dict[str, VirtualHostSpec]] = {}
         self._contributions: dict[str, Contribution] = {}
+        self._with: MultiMap[str, str] = MultiMap()  # member → hosts whose kept contribution depends on it
         self._by_member: MultiMap[str, Selection] = MultiMap()
         self._on_port: MultiMap[int, Selection] = MultiMap()
         self.show("", frozenset(_FIXED))
@@ -86,6 +87,7 @@ class Common(_Shown):
         affected = self.scope.update(hostnames)
         if not affected:
             return []
+        affected |= {dependent for name in affected for dependent in self._with[name]}
         ports = self._update(affected, self.scope.take_changes())
         touched = {selection: None for name in affected for selection in self._by_member[name]}
         touched.update((selection, None) for port in ports for selection in self._on_port[port])
@@ -97,7 +99,8 @@ class Common(_Shown):
         """Take over what changed in the scope; gives the ports on which all virtual hosts are to be looked at again."""
         ports: set[int] = set()
         for hostname in affected:
-            self._contributions.pop(hostname, None)
+            for member in self._contributions.pop(hostname, Contribution()).members:
+                self._with.remove(member, hostname)
             host = self.scope.host(hostname)
             if host is not None and not announced(host, self.audience):
                 ports |= self._show_always(hostname, self.contribution(hostname))
@@ -139,6 +142,8 @@ class Common(_Shown):
         found = self._contributions.get(hostname)
         if found is None:
             found = self._contributions[hostname] = self.scope.contribution(hostname)
+            for member in found.members:
+                self._with.add(member, hostname)
         return found
 
     def is_always(self, hostname: str) -> bool:

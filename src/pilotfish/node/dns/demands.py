@@ -1,7 +1,7 @@
 """Which hosts pods have looked up, and which of those their proxies have: what an answer may have to wait for.
 
 The first lookup of a host by a pod subscribes to a resource that stands for the two (`pilotfish.api.demand`), and is
-answered when the control plane sends it: then the pod's proxy has the host's configuration in force. An answer waits for
+answered when the control plane sends it: then the pod's proxy has the host's configuration in force. It waits for
 so long and no longer, and not at all while the control plane is away.
 """
 
