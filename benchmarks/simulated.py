@@ -7,14 +7,17 @@ listener, and acknowledges each response. What it holds is known by name and ver
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as manager_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from pilotfish.xds.server import SERVICE
@@ -40,15 +43,11 @@ class Inconsistent(Exception):
     """A proxy was sent what the protocol does not allow."""
 
 
-@dataclass
+@dataclass(eq=False)
 class SimulatedProxy:
-    """One proxy; its state outlives connections, as a real one's does.
-
-    `route_of` names a listener's route configuration ("" for none). `changed_at` is monotonic, in seconds.
-    """
+    """One proxy; its state outlives connections, as a real one's does. `changed_at` is monotonic, in seconds."""
 
     node_id: str
-    route_of: Callable[[str], str] = lambda listener: listener
     held: dict[str, dict[str, str]] = field(
         default_factory=lambda: {t: {} for t in (CLUSTER, ENDPOINT, LISTENER, ROUTE)}
     )
@@ -75,6 +74,11 @@ class SimulatedProxy:
             for type_url, names in self.wanted.items()
             for name in names
         )
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters with endpoints it has."""
+        return len(self.wanted[ENDPOINT])
 
     async def run(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
         """Stay connected until cancelled."""
@@ -120,7 +124,7 @@ class SimulatedProxy:
         self.received += len(response.resources) + len(response.removed_resources)
         self.changed_at = time.monotonic()
         if dependent := _DEPENDENTS.get(response.type_url):
-            added = {name for resource in response.resources if (name := self._dependent(response.type_url, resource))}
+            added = {name for resource in response.resources for name in _names(response.type_url, resource)}
             removed = set(response.removed_resources) & self.wanted[dependent]
             if new := added - self.wanted[dependent]:
                 self.wanted[dependent] |= new
@@ -130,13 +134,6 @@ class SimulatedProxy:
                 await self._ask(call, dependent, (), removed)
         answer = discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
         await call.write(answer.SerializeToString())
-
-    def _dependent(self, type_url: str, resource: Any) -> str:
-        if type_url == LISTENER:
-            return self.route_of(resource.name)
-        cluster = cluster_pb2.Cluster.FromString(resource.resource.value)
-        uses_endpoints = cluster.type == cluster_pb2.Cluster.EDS
-        return str(cluster.eds_cluster_config.service_name or cluster.name) if uses_endpoints else ""
 
     async def _ask(self, call: Any, type_url: str, names: Any, removed: Any = (), *, initial: bool = False) -> None:
         request = discovery_pb2.DeltaDiscoveryRequest(
@@ -148,13 +145,38 @@ class SimulatedProxy:
         await call.write(request.SerializeToString())
 
 
+def _names(type_url: str, resource: Any) -> set[str]:
+    """The endpoints of a cluster, or the route configurations of a listener, by name."""
+    body = resource.resource.value
+    return {_endpoints(body)} - {""} if type_url == CLUSTER else set(_routes(body))
+
+
+# Most proxies are sent the same bytes.
+@functools.lru_cache(maxsize=65536)
+def _endpoints(body: bytes) -> str:
+    cluster = cluster_pb2.Cluster.FromString(body)
+    uses_endpoints = cluster.type == cluster_pb2.Cluster.EDS
+    return str(cluster.eds_cluster_config.service_name or cluster.name) if uses_endpoints else ""
+
+
+@functools.lru_cache(maxsize=65536)
+def _routes(body: bytes) -> tuple[str, ...]:
+    listener = listener_pb2.Listener.FromString(body)
+    managers = (
+        manager_pb2.HttpConnectionManager.FromString(filter_.typed_config.value)
+        for chain in (*listener.filter_chains, listener.default_filter_chain)
+        for filter_ in chain.filters
+        if filter_.typed_config.type_url.endswith("HttpConnectionManager")
+    )
+    return tuple({manager.rds.route_config_name for manager in managers if manager.HasField("rds")})
+
+
 async def run_all(
-    proxies: list[SimulatedProxy], target: str, credentials: grpc.ChannelCredentials | None, until: asyncio.Event
+    proxies: Mapping[SimulatedProxy, grpc.ChannelCredentials | None], target: str, until: asyncio.Event
 ) -> None:
     """Keep all of them connected until the event is set. Raises what any of them raises."""
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(proxy.run(target, credentials)) for proxy in proxies]
-        waiting = tasks.create_task(until.wait())
-        await waiting
+        running = [tasks.create_task(proxy.run(target, credentials)) for proxy, credentials in proxies.items()]
+        await until.wait()
         for task in running:
             task.cancel()

@@ -20,6 +20,10 @@ have nft || missing="$missing nftables"
 have nsenter || missing="$missing util-linux"
 have curl || missing="$missing curl"
 have kubectl || missing="$missing kubernetes-client"
+if [ "$wanted" = dev ]; then # the tests look at the host with these
+    have ip || missing="$missing iproute2"
+    have pkill || missing="$missing procps"
+fi
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null; then

@@ -50,6 +50,12 @@ class Mesh:
     def kubectl(self, *argv: str, stdin: str | None = None, check: bool = True) -> str:
         return self.run("kubectl", *argv, stdin=stdin, check=check).stdout
 
+    def require_kubectl(self, minor: int, what: str) -> None:
+        """Skip the test where kubectl is older than 1.<minor>."""
+        found = int(json.loads(self.kubectl("version", "--client", "-o", "json"))["clientVersion"]["minor"])
+        if found < minor:
+            pytest.skip(f"kubectl 1.{found} does not {what}")
+
     def apply(self, manifest: str, check: bool = True) -> str:
         return self.kubectl("apply", "-f", "-", stdin=manifest, check=check)
 
@@ -78,7 +84,7 @@ class Mesh:
 
     def pid(self, role: str) -> int:
         """The process that holds a role: supervise, serve or node."""
-        return int((self.home / f"run/{role}.pid").read_text())
+        return int((self.home / f"run/{role}.pid").read_text() or 0)
 
     def map_meshb(self) -> str:
         """Apply the ServiceEntry with meshb's present address; what kubectl said."""

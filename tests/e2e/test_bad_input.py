@@ -44,6 +44,7 @@ def test_broken_yaml_is_refused_with_its_place(mesh: Any) -> None:
 
 
 def test_an_unknown_field_of_a_kubernetes_kind_is_refused_by_strict_validation(mesh: Any) -> None:
+    mesh.require_kubectl(25, "ask the server to validate strictly")
     manifest = "apiVersion: v1\nkind: Service\nmetadata: {name: odd}\nspec: {prots: [{port: 80}], selector: {a: b}}\n"
     said = mesh.apply(manifest, check=False)
     assert 'unknown field "spec.prots"' in said

@@ -97,3 +97,51 @@ def test_down_with_keep_keeps_the_objects(tools: Any, tmp_path: Any) -> None:
     finally:
         kept.pilotfish("down")
     assert not kept.home.exists()
+
+
+def test_without_the_rights_up_says_what_is_missing_and_touches_nothing(tools: Any, tmp_path: Any) -> None:
+    tools.require_tools()
+    home = tmp_path / "home"
+    dropped = ("setpriv", "--bounding-set=-sys_admin,-net_admin", "--inh-caps=-all")
+    done = tools.Mesh(home).run(*dropped, *PILOTFISH, "up", "--detach", check=False)
+    assert done.returncode == 1
+    assert "CAP_NET_ADMIN" in done.stdout
+    assert "run as root" in done.stdout
+    assert not home.exists()
+
+
+def test_without_nft_up_says_how_to_get_it_and_touches_nothing(tools: Any, tmp_path: Any) -> None:
+    tools.require_tools()
+    home = tmp_path / "home"
+    hidden = 'mount --bind /dev/null $(command -v nft || echo /usr/sbin/nft) && exec "$@"'
+    done = tools.Mesh(home).run("unshare", "-m", "sh", "-c", hidden, "sh", *PILOTFISH, "up", "--detach", check=False)
+    assert done.returncode == 1
+    assert "apt-get install nftables" in done.stdout
+    assert not home.exists()
+
+
+def test_a_node_port_that_another_process_holds_is_told_on_the_service(mesh: Any, tools: Any) -> None:
+    holder = _listener_on_a_node_port()
+    port = holder.getsockname()[1]
+    manifest = (
+        "apiVersion: v1\nkind: Service\nmetadata: {name: contested}\n"
+        f"spec: {{type: NodePort, selector: {{app: none}}, ports: [{{port: 80, nodePort: {port}}}]}}\n"
+    )
+    try:
+        mesh.apply(manifest)
+        tools.eventually(
+            lambda: "Address already in use" in mesh.kubectl("describe", "service", "contested"),
+            "an event with Envoy's words",
+        )
+        conditions = mesh.get("service", "contested")["status"]["conditions"]
+        assert any(c["type"] == "pilotfish.dev/Accepted" and c["status"] == "False" for c in conditions)
+    finally:
+        holder.close()
+        mesh.kubectl("delete", "service", "contested", "--ignore-not-found")
+
+
+def _listener_on_a_node_port() -> socket.socket:
+    for port in range(30100, 32700):
+        with contextlib.suppress(OSError):
+            return socket.create_server(("0.0.0.0", port))
+    pytest.fail("every node port is taken")

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 import ssl
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -18,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from pilotfish import serving
 from pilotfish.api.errors import ApiError
 from pilotfish.apiserver import discovery, openapi_v2
 from pilotfish.apiserver.auth import Authentication
@@ -26,39 +22,11 @@ from pilotfish.apiserver.responses import json_response, status_response
 from pilotfish.apiserver.routes import Api
 from pilotfish.apiserver.streams.protocol import StreamProtocol
 from pilotfish.client.streamserver import StreamWebSocketProtocol
+from pilotfish.serving import Listener
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _SHUTDOWN_SECONDS = 3
 _KEEP_ALIVE_SECONDS = 90
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Where to listen, and with which certificates (PEM files). Clients are known by certificates of `client_ca`."""
-
-    socket: socket.socket
-    certificate: Path
-    key: Path
-    client_ca: Path
-
-    @property
-    def port(self) -> int:
-        port: int = self.socket.getsockname()[1]
-        return port
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises OSError when the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(1024)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def build_app(resources: Resources, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
@@ -93,52 +61,16 @@ async def serve(app: Starlette, listener: Listener, started: asyncio.Event | Non
 
     `started` is set when requests are taken. Raises RuntimeError when the server ends by itself.
     """
-    server = _Server(_config(app, listener), started or asyncio.Event())
-    serving = asyncio.create_task(server.serve(sockets=[listener.socket]))
-    try:
-        # Shielded, because uvicorn closes in order when it is asked and not when it is cancelled.
-        await asyncio.shield(serving)
-        raise RuntimeError("the API server ended by itself; the log says why")
-    finally:
-        app.state.resources.watches.close()
-        server.should_exit = True
-        await serving
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: whoever runs the loop decides when to stop. Tells when it takes requests."""
-
-    def __init__(self, config: uvicorn.Config, taking_requests: asyncio.Event) -> None:
-        super().__init__(config)
-        self._taking_requests = taking_requests
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._taking_requests.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _config(app: Starlette, listener: Listener) -> uvicorn.Config:
-    return uvicorn.Config(
+    config = serving.config(
         app,
+        listener,
+        ssl.CERT_OPTIONAL,
         http=StreamProtocol,
         ws=StreamWebSocketProtocol,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ssl_certfile=listener.certificate,
-        ssl_keyfile=listener.key,
-        ssl_ca_certs=str(listener.client_ca),
-        ssl_cert_reqs=ssl.CERT_OPTIONAL,
-        # Who is not read from, because a process takes no input, could not be heard to answer a ping.
-        ws_ping_interval=None,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
+    await serving.serve(config, listener, started=started, stopping=app.state.resources.watches.close)
 
 
 async def _healthy(request: Request) -> Response:

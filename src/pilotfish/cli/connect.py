@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -28,11 +30,16 @@ def kubeconfig(home: Home) -> Kubeconfig:
         raise click.ClickException(str(error)) from None
 
 
-def with_client(home: Home, use: Callable[[HTTPClient], Awaitable[R]]) -> R:
-    """Run with a client of the API. An ApiError ends the command with its message and exit status 1."""
+def with_client(
+    home: Home, use: Callable[[HTTPClient], Awaitable[R]], *, on_warning: Callable[[str], None] | None = None
+) -> R:
+    """Run with a client of the API. An ApiError ends the command with its message and exit status 1, Ctrl-C with 130.
+
+    `on_warning` is told what the server warns of.
+    """
 
     async def run() -> R:
-        client = HTTPClient(kubeconfig(home))
+        client = HTTPClient(kubeconfig(home), on_warning=on_warning)
         try:
             return await use(client)
         finally:
@@ -42,3 +49,5 @@ def with_client(home: Home, use: Callable[[HTTPClient], Awaitable[R]]) -> R:
         return asyncio.run(run())
     except ApiError as error:
         raise click.ClickException(f"({error.reason}): {error.message}") from None
+    except KeyboardInterrupt:  # the ordinary end of `--watch` and `--follow`, as shells count it
+        sys.exit(128 + signal.SIGINT)

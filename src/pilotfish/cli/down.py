@@ -16,12 +16,10 @@ def down(home: Home, *, keep: bool) -> None:
     """
     from pilotfish.node.cleanup import remove_everything
 
-    for role in (SUPERVISOR, NODE, DNS):
-        if (pid := running(home, role)) is not None:
-            stop(pid)
+    # The supervisor first: it would start the others again.
+    for roles in ((SUPERVISOR,), (NODE, DNS, SERVE)):
+        stop(*(pid for role in roles if (pid := running(home, role)) is not None))
     remove_everything(home)
-    if (pid := running(home, SERVE)) is not None:
-        stop(pid)
     for folder in (home.run, home.pods, home.logs):
         shutil.rmtree(folder, ignore_errors=True)
     if keep:

@@ -10,9 +10,9 @@ from typing import IO, Any
 import click
 
 from pilotfish import __version__
+from pilotfish.cli import objectcommands
+from pilotfish.cli.objectcommands import pass_home
 from pilotfish.home import Home
-
-pass_home = click.make_pass_decorator(Home)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -167,3 +167,7 @@ def dns(home: Home) -> None:
     process.configure_logging()
     with process.hold(home, process.DNS):
         asyncio.run(room.dns(home))
+
+
+for command in objectcommands.COMMANDS:
+    main.add_command(command)

@@ -6,7 +6,6 @@ import asyncio
 
 import grpc
 
-from pilotfish.apiserver.server import listen
 from pilotfish.cli.process import DNS
 from pilotfish.cli.serve import terminated
 from pilotfish.cli.supervise import keep
@@ -20,13 +19,14 @@ from pilotfish.node.dns import process as dns_process
 from pilotfish.node.dns.control import DnsControl
 from pilotfish.node.kubelet.app import build_app
 from pilotfish.node.kubelet.pods import RunningPod
-from pilotfish.node.kubelet.server import Listener, serve
+from pilotfish.node.kubelet.server import serve
 from pilotfish.node.meshnetwork import MeshNetwork
 from pilotfish.node.network import ensure_host_network
 from pilotfish.node.networks import HostNetworks
 from pilotfish.node.proxy import Certificate
 from pilotfish.node.servicekeeper import keep_services
 from pilotfish.pki.files import Files
+from pilotfish.serving import Listener, listen
 
 KUBELET_PORT = 10250
 
@@ -83,4 +83,4 @@ class _Pods:
         worker = self._agent.find(namespace, name)
         if worker is None:
             return None
-        return RunningPod(worker.folder, worker.attachment.netns if worker.attachment else None)
+        return RunningPod(worker.folder, worker.attachment)

@@ -76,20 +76,22 @@ def spawn(home: Home, role: str) -> subprocess.Popen[bytes]:
         )
 
 
-def stop(pid: int, grace: float = 10.0) -> None:
-    """End a process: SIGTERM, and SIGKILL when it has not gone after `grace` seconds. Waits until it is gone."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
+def stop(*pids: int, grace: float = 10.0) -> None:
+    """End processes: SIGTERM, and SIGKILL for what has not gone after `grace` seconds. Waits until all are gone."""
+    with contextlib.ExitStack() as stack:
+        waiting = set()
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(fd, sign)
-            if select.select([fd], [], [], seconds)[0]:
-                return
-    finally:
-        os.close(fd)
+                waiting.add(os.pidfd_open(pid))
+        for fd in waiting:
+            stack.callback(os.close, fd)
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            for fd in waiting:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fd, sign)
+            deadline = time.monotonic() + grace
+            while waiting and (left := deadline - time.monotonic()) > 0:
+                waiting.difference_update(select.select(waiting, [], [], left)[0])
 
 
 LOG_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"

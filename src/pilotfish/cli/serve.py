@@ -17,7 +17,7 @@ from pilotfish.apiserver.allocation import service_allocation
 from pilotfish.apiserver.bootstrap import ensure_default_objects
 from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources
-from pilotfish.apiserver.server import Listener, build_app, listen
+from pilotfish.apiserver.server import build_app
 from pilotfish.apiserver.server import serve as serve_api
 from pilotfish.apiserver.streams.nodes import Nodes
 from pilotfish.apiserver.streams.routes import stream_routes
@@ -32,6 +32,7 @@ from pilotfish.mesh.model import Model
 from pilotfish.pki.authority import Authority
 from pilotfish.pki.files import Files
 from pilotfish.pki.identity import Identity
+from pilotfish.serving import Listener, listen
 from pilotfish.store.sqlite import SQLiteStore
 from pilotfish.xds.blame import Blame
 from pilotfish.xds.certificates import RunsOn, certificate_service

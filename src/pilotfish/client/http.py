@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -18,13 +18,22 @@ from pilotfish.client.client import Listing, WatchEvent
 from pilotfish.client.kubeconfig import Kubeconfig
 from pilotfish.client.paths import path_of
 from pilotfish.client.tls import ssl_context
-from pilotfish.client.wire import read_error, read_event, read_list, read_object, split_lines, write_object
+from pilotfish.client.wire import (
+    read_error,
+    read_event,
+    read_list,
+    read_object,
+    read_warnings,
+    split_lines,
+    write_object,
+)
 
 T = TypeVar("T", bound=Object)
 
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
 
 JSON = "application/json"
+ANY = "application/json, */*"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
@@ -53,8 +62,12 @@ class HTTPClient:
     (`contextlib.aclosing`), or its connection stays open until it is collected.
     """
 
-    def __init__(self, config: Kubeconfig, *, user_agent: str = "pilotfish") -> None:
+    def __init__(
+        self, config: Kubeconfig, *, user_agent: str = "pilotfish", on_warning: Callable[[str], None] | None = None
+    ) -> None:
+        """`on_warning` is told what the server warns of, beside answers to `request` (client-go: WarningHandler)."""
         self.config = config
+        self._on_warning = on_warning
         headers = {"User-Agent": user_agent}
         if config.token:
             headers["Authorization"] = f"Bearer {config.token}"
@@ -166,6 +179,9 @@ class HTTPClient:
             )
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
+        if self._on_warning is not None:
+            for warning in read_warnings(response.headers.get_list("warning")):
+                self._on_warning(warning)
         if response.is_error:
             raise read_error(response.content, response.status_code)
         return response.content
@@ -185,12 +201,14 @@ class HTTPClient:
         answer = await self.request(method, path, params=params, body=content, content_type=content_type, accept=accept)
         return msgspec.json.decode(answer)
 
-    async def stream_lines(self, path: str, params: Params | None = None) -> AsyncGenerator[bytes, None]:
-        """The lines of an answer as they come (logs with follow=true), for as long as the server sends.
+    async def stream_lines(
+        self, path: str, params: Params | None = None, *, accept: str = ANY
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines of an answer as they come (logs with follow=true, watches), for as long as the server sends.
 
         Raises what the server's Status says, or ServiceUnavailable when the connection breaks.
         """
-        async with self._stream(path, params, idle_seconds=None) as lines:
+        async with self._stream(path, params, idle_seconds=None, accept=accept) as lines:
             async for line in lines:
                 yield line
 
@@ -199,11 +217,11 @@ class HTTPClient:
 
     @asynccontextmanager
     async def _stream(
-        self, path: str, params: Params | None, idle_seconds: float | None
+        self, path: str, params: Params | None, idle_seconds: float | None, accept: str = ANY
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         timeout = _timeout(idle_seconds)
         # Not compressed: a compressor holds lines back.
-        headers = {"Accept": "application/json, */*", "Accept-Encoding": "identity"}
+        headers = {"Accept": accept, "Accept-Encoding": "identity"}
         try:
             async with self._http.stream(
                 "GET", path, params=_pairs(params), headers=headers, timeout=timeout, extensions=self._extensions

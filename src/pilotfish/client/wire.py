@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable, AsyncIterator
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -98,6 +99,14 @@ def read_error(body: bytes, code: int) -> ApiError:
     error = ApiError.from_status(status, code)
     # Kubernetes says 410 with reason Expired or Gone; both mean to list again.
     return Expired(error.message, details=error.details) if error.code == Expired.code else error
+
+
+_WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+
+
+def read_warnings(headers: Iterable[str]) -> list[str]:
+    """The texts of `Warning` headers (RFC 7234); what is not of their form is left out."""
+    return [re.sub(r'\\(["\\])', r"\1", text) for header in headers for text in _WARNING.findall(header)]
 
 
 def write_object(kind: Kind[T], obj: T | Document) -> bytes:

@@ -23,7 +23,8 @@ Report = Callable[[ObjectKey, str | None], None]
 _Refusal = tuple[str, str, str]
 """(proxy id, type URL, resource name)."""
 
-_LISTENER = re.compile(r"^(?:udp_)?(?P<address>.+)_(?P<port>\d+)$")
+_CLUSTER = re.compile(r"^outbound(?P<udp>_udp)?\|(?P<port>\d+)\|[^|]*\|(?P<host>.+)$")
+_LISTENER = re.compile(r"^(?P<udp>udp_)?(?P<address>.+)_(?P<port>\d+)$")
 _ROUTE = re.compile(r"^(?:(?P<host>.+):)?(?P<port>\d+)$")
 
 
@@ -80,27 +81,27 @@ def object_of(service: Service) -> ObjectKey:
 
 
 def _sources(model: Model, node: ProxyNode, type_url: str, name: str) -> Iterator[Service]:
-    if type_url in (CLUSTER, ENDPOINT) and name.startswith("outbound|"):
-        hostname = name.split("|", 3)[3].lower()
+    if type_url in (CLUSTER, ENDPOINT) and (found := _CLUSTER.match(name)):
+        hostname = found["host"].lower()
         hosts = model.definitions(hostname)
         seen = None if node.type == "router" else model.seen_from(node.namespace, hostname)
         return (host.service for host in ([seen] if seen else hosts))
     if type_url == LISTENER and (found := _LISTENER.match(name)):
-        return _on_port(model, node, int(found["port"]), address=found["address"])
+        return _on_port(model, node, int(found["port"]), address=found["address"], udp=bool(found["udp"]))
     if type_url == ROUTE and (found := _ROUTE.match(name)):
         return _on_port(model, node, int(found["port"]), hostname=found["host"] or "")
     return iter(())
 
 
 def _on_port(
-    model: Model, node: ProxyNode, port: int, *, address: str = "0.0.0.0", hostname: str = ""
+    model: Model, node: ProxyNode, port: int, *, address: str = "0.0.0.0", hostname: str = "", udp: bool = False
 ) -> Iterator[Service]:
     for service in _visible(model, node):
         if node.type == "router":
-            if any(p.node_port == port for p in service.ports):
+            if any(p.node_port == port and p.key.udp is udp for p in service.ports):
                 yield service
         elif (
-            any(p.number == port for p in service.ports)
+            any(p.number == port and p.key.udp is udp for p in service.ports)
             and (address in ("0.0.0.0", "::") or address in service.addresses)
             and hostname.lower() in ("", service.hostname.lower())
         ):

@@ -122,16 +122,20 @@ class _Stream:
     async def run(self, first: Any) -> None:
         """Until the proxy ends the stream. Raises Refused when it breaks the protocol."""
         self._session.receive(first)
+        # What is raised within `except*` comes out inside another group, so that it is raised after it.
+        ended: list[BaseException] = []
         try:
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(self._write(), name=f"xds {self._node.id}")
                 await self._read()
                 writer.cancel()
         except* Refused as group:
-            raise group.exceptions[0] from None
+            ended.append(group.exceptions[0])
         except* grpc.aio.InternalError:
             # A write to a proxy that is gone, seen before gRPC cancels the stream for the same reason.
-            raise asyncio.CancelledError from None
+            ended.append(asyncio.CancelledError())
+        if ended:
+            raise ended[0]
 
     def close(self) -> None:
         self._config.close()

@@ -24,7 +24,8 @@ from pilotfish.api.kinds import SCHEME
 from pilotfish.apiserver.allocation import service_allocation
 from pilotfish.apiserver.bootstrap import ensure_default_objects
 from pilotfish.apiserver.resources import Resources
-from pilotfish.apiserver.server import Listener, build_app, listen, serve
+from pilotfish.apiserver.server import build_app, serve
+from pilotfish.serving import Listener, listen
 from pilotfish.store.memory import MemoryStore
 
 LOOPBACK = ipaddress.ip_address("127.0.0.1")

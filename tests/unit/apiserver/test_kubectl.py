@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 # Google Cloud SDK keeps a kubectl of each version beside each other.
@@ -40,6 +41,12 @@ class Kubectl:
         return subprocess.run(
             command, input=stdin, capture_output=True, text=True, timeout=timeout, env=environment, check=False
         )
+
+    def require(self, minor: int, what: str) -> None:
+        """Skip the test where this kubectl is older than 1.<minor>."""
+        version = msgspec.json.decode(self("version", "--client", "-o", "json"))["clientVersion"]
+        if int(version["minor"]) < minor:
+            pytest.skip(f"kubectl 1.{version['minor']} does not {what}")
 
     def __call__(self, *arguments: str, stdin: str = "") -> str:
         done = self.run(*arguments, stdin=stdin)
@@ -115,6 +122,7 @@ def test_of_ten_documents_the_bad_one_is_named_and_the_others_are_applied(kubect
 
 
 def test_unknown_fields_of_kubernetes_kinds_are_refused_or_warned_of(kubectl: Kubectl) -> None:
+    kubectl.require(25, "ask the server to validate strictly")
     sent = "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}], fooo: 1}}"
     refused = kubectl.run("apply", "-f", "-", stdin=sent)
     assert 'strict decoding error: unknown field "spec.fooo"' in refused.stderr
@@ -148,6 +156,7 @@ def test_patches_of_three_types(kubectl: Kubectl) -> None:
 
 
 def test_label_annotate_scale_set_image_replace(kubectl: Kubectl) -> None:
+    kubectl.require(23, "wait for a JSON path")
     kubectl("apply", "-f", "-", stdin=WEB)
     assert kubectl("label", "deploy", "web", "tier=front") == "deployment.apps/web labeled\n"
     assert kubectl("annotate", "deploy", "web", "note=x").startswith("deployment.apps/web annotate")
@@ -173,6 +182,7 @@ def test_generators_create(kubectl: Kubectl) -> None:
 
 
 def test_describe_explain_and_discovery(kubectl: Kubectl) -> None:
+    kubectl.require(27, "explain from OpenAPI v3")
     kubectl("apply", "-f", "-", stdin=WEB)
     assert re.search(r"IP: +10\.96\.", kubectl("describe", "svc", "web"))
     assert re.search(r"Image: +nginx:1.2", kubectl("describe", "deploy", "web"))

@@ -9,7 +9,15 @@ import pytest
 
 from pilotfish.api.errors import ApiError, Conflict, Expired, Forbidden, Invalid, NotFound, ServiceUnavailable
 from pilotfish.api.kinds import POD
-from pilotfish.client.wire import read_error, read_event, read_list, read_object, split_lines, write_object
+from pilotfish.client.wire import (
+    read_error,
+    read_event,
+    read_list,
+    read_object,
+    read_warnings,
+    split_lines,
+    write_object,
+)
 
 
 def test_items_of_a_list_get_their_kind() -> None:
@@ -75,6 +83,11 @@ def test_what_is_written_says_its_kind() -> None:
     expected = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}}
     assert msgspec.json.decode(write_object(POD, pod)) == expected
     assert msgspec.json.decode(write_object(POD, {"metadata": {"name": "web"}})) == expected
+
+
+def test_warnings_are_read_from_their_headers() -> None:
+    headers = ['299 - "a field \\"x\\" of C:\\\\"', '299 - "one", 299 server "two"', "no warning", '299 - "cut short']
+    assert read_warnings(headers) == ['a field "x" of C:\\', "one", "two"]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])

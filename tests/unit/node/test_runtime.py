@@ -18,6 +18,8 @@ from pilotfish.node import logs, runtime, sandbox
 from pilotfish.node.runtime import ContainerRecord, ContainerSpec, PodGone, RuntimeFailure
 from pilotfish.node.sandbox import Bind, PodFolder, Sandbox
 
+MISSING = "/etc/pilotfish-no-such-folder"
+
 pytestmark = pytest.mark.root
 
 ENV = {"PATH": os.environ["PATH"], "GREETING": "hello"}
@@ -30,7 +32,8 @@ def pod(tmp_path: Path) -> Iterator[PodFolder]:
     folder.path.mkdir(parents=True)
     (folder.path / "resolv.conf").write_text("nameserver 10.1.2.3\n")
     (folder.path / "hosts").write_text("127.0.0.1 localhost\n")
-    binds = (Bind("resolv.conf", "/etc/resolv.conf"), Bind("hosts", "/etc/hosts"))
+    # The last one has no place on the host: it is made in an overlay, which must not cover the others.
+    binds = (Bind("resolv.conf", "/etc/resolv.conf"), Bind("hosts", "/etc/hosts"), Bind("hosts", f"{MISSING}/hosts"))
     asyncio.run(sandbox.launch(folder, Sandbox("web-1", "", binds)))
     try:
         yield folder
@@ -73,11 +76,11 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 def test_a_container_sees_its_pod_and_its_output_and_exit_code_are_kept(pod: PodFolder) -> None:
     async def scenario() -> None:
         await runtime.start(
-            pod, shell("hostname; cat /etc/resolv.conf; echo $GREETING >&2; ls /run; printf end; exit 3")
+            pod, shell(f"hostname; cat /etc/resolv.conf; echo $GREETING >&2; ls /run; ls {MISSING}; printf end; exit 3")
         )
         record = await ended(pod)
         assert (record.exit_code, record.signal) == (3, 0)
-        assert await logged(pod) == "web-1\nnameserver 10.1.2.3\nhello\nlock\nend\n"
+        assert await logged(pod) == "web-1\nnameserver 10.1.2.3\nhello\nlock\npilotfish\nhosts\nend\n"
         assert runtime.last_records(pod) == (record,)
         stored = pod.log("app", 0).read_text().splitlines()
         assert all(line.split(" ")[1:3] in (["stdout", "F"], ["stderr", "F"]) for line in stored)
@@ -86,6 +89,7 @@ def test_a_container_sees_its_pod_and_its_output_and_exit_code_are_kept(pod: Pod
     before = host.read_text() if host.exists() else None
     asyncio.run(scenario())
     assert (host.read_text() if host.exists() else None) == before
+    assert not Path(MISSING).exists()
 
 
 def test_the_first_process_of_a_container_is_asked_to_end_and_then_made_to(pod: PodFolder) -> None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from pilotfish.api.errors import NotFound
 from pilotfish.node import runtime, sandbox
+from pilotfish.node.nodecontext import Attachment
 from pilotfish.node.runtime import ContainerRecord
 from pilotfish.node.sandbox import PodFolder
 
 
 @dataclass(frozen=True)
 class RunningPod:
-    """A pod that has a folder on this node. `netns` is the path of its network namespace, None for the host's."""
+    """A pod that has a folder on this node. `attachment` is its network, None while it has none."""
 
     folder: PodFolder
-    netns: Path | None = None
+    attachment: Attachment | None
 
 
 class Pods(Protocol):

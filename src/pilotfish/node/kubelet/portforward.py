@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -57,10 +58,13 @@ async def forward(stream: AcceptedStream, pod: RunningPod, port: int) -> None:
 
 async def connect(pod: RunningPod, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to a port on the pod's loopback. Raises OSError (TimeoutError is one)."""
+    if pod.attachment is None:
+        raise OSError(errno.ENETDOWN, "the pod has no network yet")
+    path = pod.attachment.netns
     failure: OSError | None = None
     for family, address in _LOOPBACK:
         open_socket = partial(socket.socket, family, socket.SOCK_STREAM)
-        inside = partial(netns.run_in, pod.netns, open_socket) if pod.netns is not None else open_socket
+        inside = partial(netns.run_in, path, open_socket) if path is not None else open_socket
         connection = await asyncio.to_thread(inside)
         try:
             connection.setblocking(False)

@@ -43,22 +43,30 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 
 
 def bind(source: str, target: str, read_only: bool = False) -> None:
-    """Show `source` at `target`, which is made first where it is missing: in the pod's view, never on the host."""
-    if not os.path.lexists(target):
-        if not target.startswith(f"{RUN}/"):
-            overlay(target)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if os.path.isdir(source):
-            os.mkdir(target)
-        else:
-            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    """Show `source` at `target`, which exists. Raises OSError."""
     mount(source, target, flags=BIND | REC)
     if read_only:
         mount("", target, flags=BIND | REMOUNT | RDONLY)
 
 
-def overlay(target: str) -> None:
-    """Make the nearest folder above `target` writable for the pod alone. Raises OSError where that would be /."""
+def make_place(target: str, directory: bool, overlaid: set[str]) -> None:
+    """Make a mount point where it is missing: in the pod's view, never on the host.
+
+    `overlaid` are the folders that are the pod's own already. Raises OSError.
+    """
+    if os.path.lexists(target):
+        return
+    if not any(target.startswith(f"{folder}/") for folder in overlaid):
+        overlaid.add(overlay(target))
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if directory:
+        os.mkdir(target)
+    else:
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def overlay(target: str) -> str:
+    """Make the nearest folder above `target` writable for the pod alone; returns it. Raises OSError where it is /."""
     place = os.path.dirname(target)
     while not os.path.isdir(place):
         place = os.path.dirname(place)
@@ -68,6 +76,7 @@ def overlay(target: str) -> None:
     os.makedirs(f"{upper}/upper")
     os.makedirs(f"{upper}/work")
     mount("overlay", place, "overlay", 0, f"lowerdir={place},upperdir={upper}/upper,workdir={upper}/work")
+    return place
 
 
 def furnish(hostname: str, binds: list[tuple[str, str, bool]]) -> None:
@@ -80,11 +89,18 @@ def furnish(hostname: str, binds: list[tuple[str, str, bool]]) -> None:
     mount("", "/", flags=REC | SLAVE)
     mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC)
     # The sources may lie below /run: hold them open before it is covered.
-    held = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target, ro) for source, target, ro in binds]
+    held = [
+        # /etc/resolv.conf is often a link into /run; what it points to is then made there.
+        (os.open(source, os.O_PATH | os.O_CLOEXEC), os.path.realpath(target), os.path.isdir(source), read_only)
+        for source, target, read_only in binds
+    ]
     mount("tmpfs", RUN, "tmpfs", NOSUID | NODEV, "mode=755,size=16m")
     os.mkdir(f"{RUN}/lock", 0o1777)
-    for descriptor, target, read_only in held:
-        # /etc/resolv.conf is often a link into /run; what it points to is then made there.
-        bind(f"/proc/self/fd/{descriptor}", os.path.realpath(target), read_only)
+    # All places first: an overlay would cover what is bound below it already.
+    overlaid = {RUN}
+    for _, target, directory, _ in held:
+        make_place(target, directory, overlaid)
+    for descriptor, target, _, read_only in held:
+        bind(f"/proc/self/fd/{descriptor}", target, read_only)
         os.close(descriptor)
     socket.sethostname(hostname)

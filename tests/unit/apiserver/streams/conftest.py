@@ -20,6 +20,7 @@ import pytest
 import yaml
 from pyroute2 import IPRoute
 
+from pilotfish import serving
 from pilotfish.api.kinds import SCHEME
 from pilotfish.apiserver import server as apiserver
 from pilotfish.apiserver.resources import Resources
@@ -30,6 +31,7 @@ from pilotfish.node import netns, runtime, sandbox
 from pilotfish.node.kubelet import server as kubelet
 from pilotfish.node.kubelet.app import build_app as build_node_app
 from pilotfish.node.kubelet.pods import RunningPod
+from pilotfish.node.nodecontext import Attachment
 from pilotfish.node.runtime import ContainerSpec
 from pilotfish.node.sandbox import PodFolder, Sandbox
 from pilotfish.pki.files import Files
@@ -156,7 +158,7 @@ async def _start_containers(pod: PodFolder) -> None:
 
 
 def _serve(stack: ExitStack, loop: asyncio.AbstractEventLoop, mesh: StreamMesh, path: Path) -> StreamMesh:
-    api_socket, node_socket = apiserver.listen("127.0.0.1", 0), apiserver.listen("127.0.0.1", 0)
+    api_socket, node_socket = serving.listen("127.0.0.1", 0), serving.listen("127.0.0.1", 0)
     api_port, node_port = api_socket.getsockname()[1], node_socket.getsockname()[1]
     files, resources = mesh.files, mesh.resources
     ready = threading.Event()
@@ -166,20 +168,22 @@ def _serve(stack: ExitStack, loop: asyncio.AbstractEventLoop, mesh: StreamMesh, 
         client = files.api_server_client
         nodes = Nodes(files.ca, client.certificate, client.key)
         app = apiserver.build_app(resources, routes=stream_routes(resources, nodes))
-        api = apiserver.Listener(api_socket, files.api_server.certificate, files.api_server.key, files.ca)
+        api = serving.Listener(api_socket, files.api_server.certificate, files.api_server.key, files.ca)
         started = asyncio.Event()
-        node = kubelet.Listener(node_socket, files.node_server.certificate, files.node_server.key, files.ca)
+        node = serving.Listener(node_socket, files.node_server.certificate, files.node_server.key, files.ca)
         async with asyncio.TaskGroup() as group:
-            group.create_task(kubelet.serve(build_node_app(OnePod(RunningPod(mesh.pod, path))), node))
+            group.create_task(
+                kubelet.serve(build_node_app(OnePod(RunningPod(mesh.pod, Attachment("127.0.0.1", path)))), node)
+            )
             group.create_task(apiserver.serve(app, api, started))
             await started.wait()
             ready.set()
 
-    serving = loop.create_task(run())
+    running = loop.create_task(run())
 
     def work() -> None:
         asyncio.set_event_loop(loop)
-        loop.run_until_complete(asyncio.wait([serving]))
+        loop.run_until_complete(asyncio.wait([running]))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -187,12 +191,12 @@ def _serve(stack: ExitStack, loop: asyncio.AbstractEventLoop, mesh: StreamMesh, 
     def stop() -> None:
         if loop.is_closed():
             return
-        early = serving.done()
-        loop.call_soon_threadsafe(serving.cancel)
+        early = running.done()
+        loop.call_soon_threadsafe(running.cancel)
         thread.join(15)
         loop.close()
         if early:
-            serving.result()  # raises what ended the servers
+            running.result()  # raises what ended the servers
 
     stack.callback(stop)
     _write_kubeconfig(mesh.folder / "kubeconfig", api_port, files)

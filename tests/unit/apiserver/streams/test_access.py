@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from typing import Any
 
 import httpx
@@ -25,7 +26,9 @@ def client(mesh: Any, port: int, pair: KeyFiles | None) -> httpx.Client:
 def test_a_node_answers_the_api_server_alone(stream_mesh: Any) -> None:
     path = "/containerLogs/default/web/app"
     with client(stream_mesh, stream_mesh.node_port, stream_mesh.files.api_server_client) as ours:
-        answer = ours.get(path)
+        deadline = time.monotonic() + 10
+        while not (answer := ours.get(path)).text and time.monotonic() < deadline:
+            time.sleep(0.01)  # the container has only just been started
         assert (answer.status_code, answer.text.splitlines()[0]) == (200, "Server started.")
         assert ours.get("/containerLogs/default/nobody/app").status_code == 404
     with client(stream_mesh, stream_mesh.node_port, stream_mesh.files.admin) as other:

@@ -1,0 +1,129 @@
+"""A process full of simulated proxies, beside the one that measures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import grpc
+import uvloop
+
+from benchmarks.meshes import Mesh
+from benchmarks.simulated import SimulatedProxy, run_all
+from pilotfish.home import Home
+from pilotfish.pki.authority import Authority, SubjectNames
+from pilotfish.pki.files import Files
+from pilotfish.pki.identity import Identity
+
+
+@dataclass(frozen=True)
+class State:
+    """All proxies of a fleet at one moment."""
+
+    configured: int
+    streams: int
+    """Streams that were opened, in all."""
+    received: int
+    """Resources and removals that were sent to them, in all."""
+    clusters: int
+    stamps: tuple[float, ...]
+    """When each last received something: monotonic seconds, ascending."""
+
+
+@dataclass
+class Fleet:
+    size: int
+    pipe: Connection
+
+    async def state(self) -> State:
+        """Raises EOFError when the fleet's process has ended."""
+        self.pipe.send(())
+        state: State = await asyncio.to_thread(self.pipe.recv)
+        return state
+
+    async def until(self, holds: Callable[[State], bool], timeout: float = 120.0) -> State:
+        """The first state seen that satisfies. Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while not holds(state := await self.state()):
+                await asyncio.sleep(0.05)
+        return state
+
+
+@contextlib.contextmanager
+def fleet(home: Home, mesh: Mesh, size: int) -> Iterator[Fleet]:
+    """`size` proxies, spread over the namespaces of the mesh; they begin to connect when `state` is first asked for."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    # gRPC would tell of every connection that a restart ends.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    child = spawn.Process(target=_main, args=(theirs, home.path, mesh, size))
+    child.start()
+    theirs.close()
+    ours.recv()  # its certificates are made
+    try:
+        yield Fleet(size, ours)
+        ours.send(None)
+        child.join(30)
+    finally:
+        if child.is_alive():
+            child.kill()
+        child.join()
+
+
+def _main(pipe: Connection, home: Path, mesh: Mesh, size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    credentials = _credentials(Home(home), mesh)
+    pipe.send(())
+    uvloop.run(_run(pipe, f"127.0.0.1:{Home(home).settings().xds_port}", mesh, credentials, size))
+
+
+def _credentials(home: Home, mesh: Mesh) -> dict[str, grpc.ChannelCredentials]:
+    """A workload's certificate for each namespace."""
+    authority, trust_domain = Authority.at(Files(home.pki)), home.settings().trust_domain
+    made = {}
+    for number in range(mesh.namespaces):
+        namespace = mesh.namespace(number)
+        names = SubjectNames.of(uris=[str(Identity(trust_domain, namespace, "default"))])
+        pair = authority.issue_client("", names=names)
+        made[namespace] = grpc.ssl_channel_credentials(authority.pem, pair.key, pair.certificate)
+    return made
+
+
+async def _run(
+    pipe: Connection, target: str, mesh: Mesh, credentials: dict[str, grpc.ChannelCredentials], size: int
+) -> None:
+    ended, began = asyncio.Event(), asyncio.Event()
+    proxies = {
+        SimulatedProxy(f"sidecar~10.{n >> 16}.{n >> 8 & 255}.{n & 255}~web-{n}.{mesh.namespace(n)}~x"): credentials[
+            mesh.namespace(n)
+        ]
+        for n in range(size)
+    }
+
+    def report() -> None:
+        if pipe.recv() is None:
+            ended.set()
+        else:
+            pipe.send(_state(tuple(proxies)))
+        began.set()
+
+    asyncio.get_running_loop().add_reader(pipe.fileno(), report)
+    await began.wait()
+    await run_all(proxies, target, ended)
+
+
+def _state(proxies: tuple[SimulatedProxy, ...]) -> State:
+    return State(
+        configured=sum(proxy.configured for proxy in proxies),
+        streams=sum(proxy.streams for proxy in proxies),
+        received=sum(proxy.received for proxy in proxies),
+        clusters=sum(proxy.clusters for proxy in proxies),
+        stamps=tuple(sorted(proxy.changed_at for proxy in proxies)),
+    )

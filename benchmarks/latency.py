@@ -1,0 +1,105 @@
+"""What two sidecars add to a call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from benchmarks.charts import Chart, Series, point
+from benchmarks.load import Outcome
+from benchmarks.realmesh import RealMesh, pod, real_mesh
+from benchmarks.report import Figure, Section, percentile
+from benchmarks.topic import Options, log
+
+RATE = 200
+PROTOCOLS = {"http": "HTTP/1.1", "grpc": "gRPC"}
+PATHS = {"direct": "-plain", "two sidecars": ""}
+PERCENTS = (50, 99)
+
+
+def run(options: Options) -> Iterator[Section]:
+    rounds, seconds = options.pick(3, 7), options.pick(4, 15)
+    found: dict[tuple[str, str], list[Outcome]] = {}
+    with real_mesh() as (mesh, _):
+        _deploy(mesh)
+        for number in range(rounds):
+            log.info("latency: round %d of %d", number + 1, rounds)
+            for protocol in PROTOCOLS:
+                for path, suffix in PATHS.items():
+                    found.setdefault((protocol, path), []).append(_load(mesh, protocol, suffix, seconds))
+    figures = [figure for protocol in PROTOCOLS for figure in _figures(protocol, found)]
+    late = [1000 * percentile(outcome.late, 99) for outcomes in found.values() for outcome in outcomes]
+    yield Section(
+        topic="latency",
+        title="Two sidecars against a direct call",
+        method=f"{RATE} calls a second, sent on time whether or not earlier ones were answered, {seconds} s a round after a second "
+        "of warm-up; the two ways take turns. The same client and server (Python, uvloop, grpc.aio) run in pods with "
+        "sidecars and in pods without, and call a Service by name. Client, server and both Envoys share the machine's cores.",
+        figures=tuple(figures),
+        notes=(
+            f"{sum(o.failed for outcomes in found.values() for o in outcomes)} calls failed. Calls went out late by "
+            f"{max(late):.2f} ms at the 99th percentile in the worst round; a call is timed from when it went out, so "
+            "slowness of the client itself is not in the figures, nor is anything below Python's own few tens of microseconds.",
+        ),
+        charts=(
+            Chart(
+                name="latency",
+                title=f"Latency at {RATE} calls a second",
+                y="milliseconds",
+                labels=tuple(f"{title} p{percent}" for title in PROTOCOLS.values() for percent in PERCENTS),
+                series=tuple(
+                    Series(
+                        path,
+                        tuple(
+                            point(x, _each(found[protocol, path], percent))
+                            for x, (protocol, percent) in enumerate((p, n) for p in PROTOCOLS for n in PERCENTS)
+                        ),
+                    )
+                    for path in PATHS
+                ),
+            ),
+        ),
+    )
+
+
+def _deploy(mesh: RealMesh) -> None:
+    names = []
+    for suffix in PATHS.values():
+        for role, command in (("echo", ["-m", "benchmarks.echo"]), ("load", ["-c", "import time; time.sleep(1e6)"])):
+            name = f"{role}{suffix}"
+            mesh.apply(pod(name, [sys.executable, *command], sidecar=not suffix))
+            names.append(name)
+        ports = [{"name": "http", "port": 8080}, {"name": "grpc", "port": 9090}]
+        name = f"echo{suffix}"
+        metadata = {"name": name, "namespace": "default"}
+        mesh.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": metadata,
+                "spec": {"selector": {"app": name}, "ports": ports},
+            }
+        )
+    mesh.wait_ready(*names)
+
+
+def _load(mesh: RealMesh, protocol: str, suffix: str, seconds: int) -> Outcome:
+    host = f"echo{suffix}.default.svc.cluster.local"
+    command = [sys.executable, "-m", "benchmarks.load", protocol, host, str(RATE), str(seconds)]
+    return msgspec.json.decode(mesh.kubectl("exec", f"load{suffix}", "-c", "main", "--", *command), type=Outcome)
+
+
+def _each(outcomes: list[Outcome], percent: int) -> list[float]:
+    return [1000 * percentile(outcome.latencies, percent) for outcome in outcomes]
+
+
+def _figures(protocol: str, found: dict[tuple[str, str], list[Outcome]]) -> Iterator[Figure]:
+    for percent in PERCENTS:
+        values = {path: _each(found[protocol, path], percent) for path in PATHS}
+        title = f"{PROTOCOLS[protocol]}, p{percent}"
+        for path, each in values.items():
+            yield Figure(name=f"{title}, {path}", unit="ms", values=tuple(each))
+        added = (with_ - without for with_, without in zip(values["two sidecars"], values["direct"], strict=True))
+        yield Figure(name=f"{title}, added", unit="ms", values=tuple(added))
