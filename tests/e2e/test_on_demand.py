@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 import socket
@@ -10,6 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from pilotfish.api.errors import NotFound
+from pilotfish.api.kinds import SERVICE_ENTRY
+from pilotfish.client.http import HTTPClient
+from pilotfish.client.kubeconfig import read_kubeconfig
 
 pytestmark = pytest.mark.root
 
@@ -28,20 +35,6 @@ spec:
     image: example/app
     command: {command}
 """
-ENTRY = """
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata:
-  name: many-{number}
-spec:
-  hosts: [{host}]
-  resolution: STATIC
-  ports:
-  - {{number: 9000, name: tcp, protocol: TCP, targetPort: 8080}}
-  - {{number: 80, name: http, protocol: HTTP, targetPort: 8080}}
-  endpoints:
-  - address: {address}
-"""
 TIMED_LOOKUPS = """
 import json, socket, sys, time
 taken = []
@@ -54,6 +47,40 @@ for host in sys.argv[1:]:
         assert connection.recv(100).startswith(b"HTTP/1.1 200"), host
 print(json.dumps(taken))
 """
+
+
+def entry_of(number: int, address: str) -> dict[str, Any]:
+    ports = [
+        {"number": 9000, "name": "tcp", "protocol": "TCP", "targetPort": 8080},
+        {"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080},
+    ]
+    spec = {"hosts": [host_of(number)], "resolution": "STATIC", "ports": ports, "endpoints": [{"address": address}]}
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": f"many-{number}", "namespace": "default"},
+        "spec": spec,
+    }
+
+
+async def create(mesh: Any, entries: list[dict[str, Any]]) -> None:
+    """Faster than kubectl, which paces itself."""
+    client = HTTPClient(read_kubeconfig(mesh.home / "kubeconfig"))
+    try:
+        for entry in entries:
+            await client.create(SERVICE_ENTRY, entry)
+    finally:
+        await client.close()
+
+
+async def delete(mesh: Any, names: list[str]) -> None:
+    client = HTTPClient(read_kubeconfig(mesh.home / "kubeconfig"))
+    try:
+        for name in names:
+            with contextlib.suppress(NotFound):
+                await client.delete(SERVICE_ENTRY, name, "default")
+    finally:
+        await client.close()
 
 
 def host_of(number: int) -> str:
@@ -72,12 +99,12 @@ def many(mesh: Any, tools: Any) -> Iterator[Any]:
         for name, _, _ in pods:
             mesh.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
         address = mesh.get("pod", "server")["status"]["podIP"]
-        mesh.apply("---".join(ENTRY.format(number=n, host=host_of(n), address=address) for n in range(HOSTS)))
+        asyncio.run(create(mesh, [entry_of(n, address) for n in range(HOSTS)]))
         tools.eventually(lambda: len(known(mesh, "eager")) == HOSTS, "the eager proxy has every host")
         yield mesh
     finally:
-        entries = [f"serviceentry/many-{n}" for n in range(HOSTS)]
-        mesh.kubectl("delete", "--ignore-not-found", *entries, *(f"pod/{name}" for name, _, _ in pods))
+        asyncio.run(delete(mesh, [f"many-{n}" for n in range(HOSTS)]))
+        mesh.kubectl("delete", "--ignore-not-found", *(f"pod/{name}" for name, _, _ in pods))
         tools.eventually(lambda: not mesh.get("pods")["items"], "the pods are gone")
 
 
@@ -90,7 +117,7 @@ def known(mesh: Any, pod: str) -> set[str]:
 def curl(mesh: Any, pod: str, *argv: str) -> str:
     """The status that curl gets in a pod."""
     command = ("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10", *argv)
-    return str(mesh.kubectl("exec", pod, "-c", "app", "--", *command))
+    return str(mesh.kubectl("exec", pod, "-c", "app", "--", *command, check=False))
 
 
 def pid_of(mesh: Any, role: str) -> int:
@@ -146,8 +173,9 @@ def test_what_is_used_survives_the_dns_process_and_the_control_plane(many: Any, 
         many.run("kill", "-KILL", str(old))
         tools.eventually(lambda old=old, role=role: pid_of(many, role) not in (0, old), f"{role} is back")
     tools.eventually(lambda: "Ready" in many.kubectl("get", "nodes", check=False).split(), "the control plane is back")
+    assert curl(many, "lazy", f"http://{host_of(10)}:9000/") == "200"
     tools.eventually(lambda: curl(many, "lazy", f"http://{host_of(11)}:9000/") == "200", "a new host is reached")
-    tools.eventually(lambda: host_of(11) in known(many, "lazy"), "and its proxy has it")
+    assert host_of(11) in known(many, "lazy")
     assert before <= known(many, "lazy")
 
 

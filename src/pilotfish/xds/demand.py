@@ -2,12 +2,15 @@
 
 A DNS process subscribes to a resource for each workload and host that was looked up (`pilotfish.api.demand`). The
 workload's proxy gets the host; when it has all of it in force the resource appears, and the answer is released. Where
-nothing is to wait for (no proxy at that address, one that has everything, a host that it has already) it appears at
-once. What a workload asked for it keeps as long as it runs: to remove a cluster would end its connections.
+nothing is to wait for (a proxy that has everything, or the host already) it appears at once. While no proxy is
+connected there (it starts, or comes back) only what was there before stays: the DNS process does not wait for long.
+
+What a workload asked for it keeps as long as it runs: to remove a cluster would end its connections.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
@@ -101,6 +104,7 @@ class Demands:
         self._hosts_at: MultiMap[str, str] = MultiMap()
         self._addresses_of: MultiMap[str, str] = MultiMap()
         self._users: MultiMap[str, User] = MultiMap()
+        self._eager: Counter[str] = Counter()
 
     # Sidecars
 
@@ -112,11 +116,30 @@ class Demands:
         return user
 
     def leave(self, user: User) -> None:
-        """Who waits for a proxy that is gone waits no longer."""
+        """A sidecar is gone."""
         self._users.remove(user.address, user)
-        waiting, user.waiting = user.waiting, set()
-        for hostname in waiting:
+
+    def enter_eager(self, address: str) -> None:
+        """A sidecar connects that has everything."""
+        self._eager[address] += 1
+        for hostname in self._hosts_at[address]:
+            self._settle(Demand(address, hostname))
+
+    def leave_eager(self, address: str) -> None:
+        self._eager[address] -= 1
+        if not self._eager[address]:
+            del self._eager[address]
+
+    def resumed(self, user: User, hostnames: Iterable[str]) -> bool:
+        """A sidecar comes back with hosts that it had before: they stay, whoever asked for them.
+
+        Gives whether it is to be told something.
+        """
+        new = [hostname for hostname in hostnames if self.want(user, hostname)]
+        for hostname in hostnames:
+            user.waiting.discard(hostname)
             self._settle(Demand(user.address, hostname))
+        return bool(new)
 
     def answered(self, user: User, held: Held) -> None:
         """A sidecar has taken something into force."""
@@ -131,8 +154,8 @@ class Demands:
 
     # DNS processes
 
-    def ask(self, asker: Asker, resources: Iterable[str]) -> list[User]:
-        """A DNS process asks for these resources of the name table.
+    def ask(self, asker: Asker, resources: Iterable[str], kept: Collection[str] = ()) -> list[User]:
+        """A DNS process asks for these resources of the name table, of which it has some from an earlier stream.
 
         Gives the sidecars that get something new; `settle` them when they have been told.
         """
@@ -151,6 +174,8 @@ class Demands:
                 if self.want(user, demand.host):
                     changed.append(user)
             self._settle(demand)
+            if resource in kept and not self._users.count(demand.address):
+                asker.grant(resource)
         return changed
 
     def want(self, user: User, hostname: str) -> bool:
@@ -191,7 +216,8 @@ class Demands:
 
     def _settle(self, demand: Demand) -> None:
         """Grant a demand for which nobody has to wait."""
-        if any(demand.host in user.waiting for user in self._users[demand.address]):
+        users = self._users[demand.address]
+        if any(demand.host in user.waiting for user in users) or not (users or self._eager[demand.address]):
             return
         for asker, resource in self._asking[demand]:
             asker.grant(resource)

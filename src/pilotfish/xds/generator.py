@@ -52,7 +52,7 @@ class Proxy:
         self, type_url: str, subscribed: Collection[str], unsubscribed: Collection[str], kept: Collection[str]
     ) -> None:
         if type_url == NAME_TABLE_TYPE:
-            self._generator.demanded(self, subscribed, unsubscribed)
+            self._generator.demanded(self, subscribed, unsubscribed, kept)
         elif self.user is not None and kept:
             self._generator.resumed(self.user, type_url, kept)
 
@@ -98,6 +98,8 @@ class Generator:
         proxy = Proxy(node, on_change, self)
         if on_demand(node):
             proxy.user = self.demands.enter(node.ip)
+        elif node.type == "sidecar":
+            self.demands.enter_eager(node.ip)
         self._enter(proxy)
         return proxy
 
@@ -107,17 +109,21 @@ class Generator:
         self.demands.forget(proxy)
         if proxy.user is not None:
             self.demands.leave(proxy.user)
+        elif proxy.node.type == "sidecar":
+            self.demands.leave_eager(proxy.node.ip)
 
-    def demanded(self, dns: Proxy, subscribed: Collection[str], unsubscribed: Collection[str]) -> None:
+    def demanded(
+        self, dns: Proxy, subscribed: Collection[str], unsubscribed: Collection[str], kept: Collection[str]
+    ) -> None:
         """A DNS process tells of lookups, and of workloads that are gone."""
         self.demands.withdraw(dns, unsubscribed)
-        self._settle(self.demands.ask(dns, subscribed))
+        self._settle(self.demands.ask(dns, subscribed, kept))
 
     def resumed(self, user: User, type_url: str, kept: Collection[str]) -> None:
         """A sidecar comes back with what it had before: that stays, whoever asked for it."""
         assert user.selection is not None
-        hosts = kept_hosts(user.selection, type_url, kept)
-        self._settle([user] if [name for name in hosts if self.demands.want(user, name)] else [])
+        if self.demands.resumed(user, kept_hosts(user.selection, type_url, kept)):
+            self._settle([user])
 
     def _settle(self, users: Collection[User]) -> None:
         """Tell sidecars what they got new; what is new to none of them need not be waited for."""

@@ -107,8 +107,6 @@ def test_the_answer_waits_for_all_that_the_host_needs() -> None:
 
 def test_where_nothing_is_to_wait_for_the_grant_is_there_at_once() -> None:
     scene = Scene("a")
-    scene.look_up("10.0.0.5", "a.test")
-    assert scene.granted("10.0.0.5", "a.test"), "no proxy there"
     eager = scene.connect("sidecar", "10.0.0.3", {})
     scene.look_up("10.0.0.3", "a.test")
     assert scene.granted("10.0.0.3", "a.test"), "it has everything"
@@ -127,12 +125,23 @@ def test_a_proxy_that_connects_has_what_was_asked_for_before() -> None:
     assert hosts_of(scene.connect("sidecar", "10.0.0.3")) == set()
 
 
-def test_who_waits_for_a_proxy_that_goes_waits_no_longer() -> None:
+@pytest.mark.parametrize("metadata", [{}, LAZY])
+def test_while_no_proxy_is_connected_what_was_there_stays_and_new_things_wait(metadata: Mapping[str, Any]) -> None:
+    scene = Scene("a", "b")
+    known, new = (demand_name(Demand("10.0.0.2", host)) for host in ("a.test", "b.test"))
+    scene.dns.asked(NAME_TABLE_TYPE, ["*", known, new], (), {known: "1"})
+    assert scene.granted("10.0.0.2", "a.test")
+    assert not scene.granted("10.0.0.2", "b.test")
+    proxy = scene.connect("sidecar", "10.0.0.2", metadata)
+    proxy.answered(Answering())
+    assert scene.granted("10.0.0.2", "b.test")
+
+
+def test_a_proxy_that_comes_back_and_is_told_nothing_keeps_nobody_waiting() -> None:
     scene = Scene("a")
-    proxy = scene.connect("sidecar", "10.0.0.2")
     scene.look_up("10.0.0.2", "a.test")
-    assert not scene.granted("10.0.0.2", "a.test")
-    proxy.close()
+    proxy = scene.connect("sidecar", "10.0.0.2")
+    proxy.asked(source.CLUSTER, (), (), ["outbound|9000||a.test"])
     assert scene.granted("10.0.0.2", "a.test")
 
 
