@@ -74,7 +74,10 @@ class Asker(Protocol):
 
 
 class User:
-    """A sidecar on demand while it is connected: the hosts that it has, and those that it does not have in force."""
+    """A sidecar on demand while it is connected: the hosts that it has, and those that it does not have in force.
+
+    Without a `selection` it has everything for the time being.
+    """
 
     def __init__(self, address: str, hostnames: Iterable[str]) -> None:
         self.address = address
@@ -89,7 +92,7 @@ class User:
 
     def _has(self, hostname: str) -> bool:
         if self.selection is None:
-            return False
+            return True
         held = self.held
         return all(held is not None and held.settled(*key) for key in self.selection.needs(hostname))
 

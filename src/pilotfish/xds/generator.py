@@ -121,7 +121,8 @@ class Generator:
 
     def resumed(self, user: User, type_url: str, kept: Collection[str]) -> None:
         """A sidecar comes back with what it had before: that stays, whoever asked for it."""
-        assert user.selection is not None
+        if user.selection is None:
+            return
         if self.demands.resumed(user, kept_hosts(user.selection, type_url, kept)):
             self._settle([user])
 
@@ -223,7 +224,10 @@ class Generator:
         return ()
 
     def _outbound(self, audience: Audience, user: User | None) -> tuple[Part, ...]:
-        if user is None:
+        if user is None or not self.settings.allow_any:
+            # Where an unknown destination is refused, so would be a host of the mesh that is reached without a lookup.
+            if user is not None:
+                user.selection = None
             if audience not in self._scopes:
                 self._scopes[audience] = Scope(audience, self.model)
             return (self._scopes[audience],)

@@ -16,6 +16,7 @@ from pilotfish.mesh.model import Model
 from pilotfish.xds import source
 from pilotfish.xds.demand import on_demand
 from pilotfish.xds.generator import Generator
+from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import Changes, ProxyNode
 
 LAZY: Mapping[str, Any] = {"DNS_CAPTURE": "true"}
@@ -207,8 +208,20 @@ def test_settings_that_change_take_nothing_away() -> None:
     scene = Scene("a", "b")
     proxy = scene.connect("sidecar", "10.0.0.2")
     scene.look_up("10.0.0.2", "a.test")
-    scene.generator.reconfigure(type(scene.generator.settings)(allow_any=False))
+    scene.generator.reconfigure(ProxySettings(connect_timeout=3))
     assert hosts_of(proxy) == {"a.test"}
     assert scene.dns.resources(NAME_TABLE_TYPE).keys() == {"*/a.test", "*/b.test"}
     proxy.answered(Answering())
     assert scene.granted("10.0.0.2", "a.test")
+
+
+def test_where_unknown_destinations_are_refused_everybody_has_everything() -> None:
+    scene = Scene("a", "b")
+    proxy = scene.connect("sidecar", "10.0.0.2")
+    scene.look_up("10.0.0.2", "a.test")
+    scene.generator.reconfigure(ProxySettings(allow_any=False))
+    assert hosts_of(proxy) == {"a.test", "b.test"}
+    scene.look_up("10.0.0.2", "b.test")
+    assert scene.granted("10.0.0.2", "b.test")
+    scene.generator.reconfigure(ProxySettings())
+    assert hosts_of(proxy) == {"a.test", "b.test"}, "what it asked for meanwhile it keeps"
