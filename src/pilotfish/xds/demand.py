@@ -158,7 +158,8 @@ class Demands:
     # DNS processes
 
     def ask(self, asker: Asker, resources: Iterable[str], kept: Collection[str] = ()) -> list[User]:
-        """A DNS process asks for these resources of the name table, of which it has some from an earlier stream.
+        """A DNS process asks for these resources of the name table. Those that it has from an earlier stream stay: the
+        proxy had the host then, and has it still or gets it with all else when it starts.
 
         Gives the sidecars that get something new; `settle` them when they have been told.
         """
@@ -177,7 +178,7 @@ class Demands:
                 if self.want(user, demand.host):
                     changed.append(user)
             self._settle(demand)
-            if resource in kept and not self._users.count(demand.address):
+            if resource in kept:
                 asker.grant(resource)
         return changed
 
@@ -218,12 +219,11 @@ class Demands:
         return parent if not self._model.definitions(name) and self._model.definitions(parent) else name
 
     def _settle(self, demand: Demand) -> None:
-        """Grant a demand for which nobody has to wait."""
-        users = self._users[demand.address]
-        if any(demand.host in user.waiting for user in users) or not (users or self._eager[demand.address]):
-            return
-        for asker, resource in self._asking[demand]:
-            asker.grant(resource)
+        """Grant a demand if a proxy has what it asks for. A proxy that came back may be there twice for a while."""
+        there = any(demand.host not in user.waiting for user in self._users[demand.address])
+        if there or self._eager[demand.address]:
+            for asker, resource in self._asking[demand]:
+                asker.grant(resource)
 
     # The mesh
 

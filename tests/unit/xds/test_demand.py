@@ -138,6 +138,16 @@ def test_while_no_proxy_is_connected_what_was_there_stays_and_new_things_wait(me
     assert scene.granted("10.0.0.2", "b.test")
 
 
+def test_a_proxy_that_is_there_twice_has_what_one_of_its_streams_has() -> None:
+    scene = Scene("a")
+    scene.connect("sidecar", "10.0.0.2")
+    proxy = scene.connect("sidecar", "10.0.0.2")
+    scene.look_up("10.0.0.2", "a.test")
+    assert not scene.granted("10.0.0.2", "a.test")
+    proxy.answered(Answering())
+    assert scene.granted("10.0.0.2", "a.test")
+
+
 def test_a_proxy_that_comes_back_and_is_told_nothing_keeps_nobody_waiting() -> None:
     scene = Scene("a")
     scene.look_up("10.0.0.2", "a.test")
