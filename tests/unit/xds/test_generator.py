@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
+from google.protobuf.json_format import MessageToJson
 
 from pilotfish.api import kinds
 from pilotfish.api.decode import decode
@@ -193,9 +194,9 @@ def _check_subset(eager: Watcher, lazy: Watcher, asked: set[str]) -> None:
     used: set[str] = set()
     routes = lazy.config.resources(source.ROUTE)
     for resource in lazy.config.resources(source.LISTENER).values():
-        text = str(listener_pb2.Listener.FromString(resource.body))
-        used |= set(re.findall(r'cluster: "(outbound\|[^"]*)"', text))
-        assert set(re.findall(r'route_config_name: "([^"]*)"', text)) <= routes.keys()
+        text = MessageToJson(listener_pb2.Listener.FromString(resource.body))
+        used |= set(re.findall(r'"cluster": "(outbound\|[^"]*)"', text))
+        assert set(re.findall(r'"routeConfigName": "([^"]*)"', text)) <= routes.keys()
     for name, resource in routes.items():
         own = route_pb2.RouteConfiguration.FromString(resource.body)
         everything = route_pb2.RouteConfiguration.FromString(eager.config.resources(source.ROUTE)[name].body)
