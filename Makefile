@@ -1,13 +1,14 @@
 # make demo     the walkthrough, from nothing to nothing (KEEP=1 leaves the mesh up)
 # make test     linters, types and every test
-# make bench    the measurements, as tables
+# make bench    the measurements, as tables, in a short form (TOPICS="dns latency" for some of them)
+# make bench-full  all sizes and rounds, into docs/performance.md; takes an hour
 # make lock     renew the pinned requirements after a change of dependencies (needs pip-tools)
 SHELL := /bin/bash
 PY := .venv/bin/python
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 WORKERS ?= 2
 
-.PHONY: setup setup-dev demo test lint unit e2e bench lock clean
+.PHONY: setup setup-dev demo test lint unit e2e bench bench-full lock clean
 
 setup:
 	@scripts/setup.sh run
@@ -29,7 +30,10 @@ unit:
 	$(SUDO) $(PY) -m pytest -n $(WORKERS) --dist loadscope -q tests
 
 bench: setup-dev
-	$(SUDO) $(PY) -m benchmarks
+	$(SUDO) $(PY) -m benchmarks $(TOPICS)
+
+bench-full: setup-dev
+	$(SUDO) $(PY) -m benchmarks --full --page docs/performance.md --json docs/performance/results.json $(TOPICS)
 
 lock:
 	pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \

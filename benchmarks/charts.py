@@ -47,7 +47,8 @@ def svg(chart: Chart) -> str:
     draw = _bars if chart.kind == "bars" else _lines
     body = [*_frame(chart, top), *draw(chart, top), *_legend(chart)]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="12">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        'font-family="sans-serif" font-size="12">\n'
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>\n' + "\n".join(body) + "\n</svg>\n"
     )
 
@@ -98,7 +99,8 @@ def _bars(chart: Chart, top: float) -> Iterator[str]:
             left = _LEFT + slot * (x + 0.1) + width * number
             height = _y(0, top) - _y(median, top)
             colour = _COLOURS[number % len(_COLOURS)]
-            yield f'<rect x="{left:.1f}" y="{_y(median, top):.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>'
+            where = f'x="{left:.1f}" y="{_y(median, top):.1f}"'
+            yield f'<rect {where} width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>'
             yield from _whisker(left + width / 2, least, most, top)
 
 

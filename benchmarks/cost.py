@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -49,9 +48,9 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="cost",
         title="What a change costs as services grow",
-        method="The model and the generator in this process, with one sidecar that holds the whole mesh: CPU time from the "
-        "decoded object to the serialised resources that go to the proxy. Applied one by one, a burst as one batch. The seeds "
-        "are the same for every size.",
+        method="The model and the generator in this process, with one sidecar that holds the whole mesh: CPU time "
+        "from the decoded object to the serialised resources that go to the proxy. Applied one by one, a "
+        "burst as one batch. The seeds are the same for every size.",
         figures=(
             *(
                 Figure(name=f"{name}, {size:,} services", unit="µs", values=tuple(values))
@@ -117,7 +116,7 @@ class World:
         metadata = event.document["metadata"]
         key = (event.kind.kind, metadata.get("namespace", ""), metadata["name"])
         old = self._objects.pop(key, None)
-        new = None if event.verb == "delete" else decode(event.kind, _served(event.document))
+        new = None if event.verb == "delete" else decode(event.kind, event.document)
         if new is not None:
             self._objects[key] = new
         yield old, new
@@ -128,16 +127,6 @@ class World:
             for name in names:
                 if (resource := resources.get(name)) is not None:
                     assert resource.body
-
-
-def _served(document: Any) -> Any:
-    """The document with what the API server would fill in, as far as the mesh looks at it."""
-    if document["kind"] != "Service":
-        return document
-    number = zlib.crc32(document["metadata"]["name"].encode()) % 2**22
-    address = f"100.{64 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
-    spec = {**document["spec"], "clusterIP": address, "clusterIPs": [address]}
-    return {**document, "spec": spec}
 
 
 def _cpu(function: Callable[[], None]) -> float:

@@ -1,32 +1,27 @@
 """DNS queries a second on one core: Pilotfish's DNS process against dnsmasq, the same names, the same dnsperf.
 
-    python benchmarks/dns.py [--names 1000] [--rounds 5] [--seconds 5]
-
 The server is pinned to one core and dnsperf to another; the two servers take turns, so that what else happens on the
-machine hits both alike. "cpu us" is the server's processor time a query, which shows more than a client can ask for.
-"avg ms" is the latency at full load, "p50" and "p99" those at a fixed rate.
-Needs dnsperf, dnsmasq and taskset; no root.
+machine hits both alike. Needs dnsperf, dnsmasq and taskset; no root.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import re
-import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
+from benchmarks import machine
+from benchmarks.charts import Chart, Series, point
+from benchmarks.report import Figure, Section
+from benchmarks.topic import Missing, Options, log
 from pilotfish.home import Home, Settings
 from pilotfish.node.dns import process, snapshot
 from pilotfish.node.dns.table import NameRecord
@@ -34,6 +29,8 @@ from pilotfish.node.dns.table import NameRecord
 SERVER_CORE, CLIENT_CORE = "0", "1"
 GATEWAY = "127.213.0.1"
 PORT = 15953
+NAMES, RATE = 1000, 50_000
+CLIENTS, OUTSTANDING = "4", "100"
 
 PILOTFISH = """
 import asyncio, sys
@@ -91,8 +88,10 @@ def dnsmasq(folder: Path, count: int) -> Iterator[int]:
 
 
 def _found(program: str) -> str:
-    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    return path or sys.exit(f"{program} is missing: apt-get install dnsperf dnsmasq-base util-linux")
+    path = machine.find(program)
+    if path is None:
+        raise Missing(f"{program} is not installed: apt-get install dnsperf dnsmasq-base util-linux")
+    return path
 
 
 @contextlib.contextmanager
@@ -117,7 +116,7 @@ def _wait_for_answer() -> None:
             sock.recv(512)
             return
         time.sleep(0.05)
-    sys.exit("the server did not start")
+    raise TimeoutError("the server did not start")
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -125,15 +124,15 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(pid: int, queries: Path, args: argparse.Namespace) -> Run:
-    """How many queries a second the server answers, then how long one takes while `args.rate` of them come a second."""
-    load = ["-d", str(queries), "-l", str(args.seconds), "-c", str(args.clients), "-q", str(args.outstanding)]
+def measure(pid: int, queries: Path, seconds: int) -> Run:
+    """How many queries a second the server answers, then how long one takes while RATE of them come a second."""
+    load = ["-d", str(queries), "-l", str(seconds), "-c", CLIENTS, "-q", OUTSTANDING]
     before = _cpu_seconds(pid)
     output = _dnsperf(*load)
     used = _cpu_seconds(pid) - before
     each = sorted(
         float(ms)
-        for ms in re.findall(r"^> \S+ \S+ \S+ ([\d.]+)$", _dnsperf(*load, "-v", "-Q", str(args.rate)), re.MULTILINE)
+        for ms in re.findall(r"^> \S+ \S+ \S+ ([\d.]+)$", _dnsperf(*load, "-v", "-Q", str(RATE)), re.MULTILINE)
     )
     return Run(
         per_second=_number(output, r"Queries per second:\s+([\d.]+)"),
@@ -152,51 +151,69 @@ def _dnsperf(*options: str) -> str:
 
 def _number(text: str, pattern: str) -> float:
     found = re.search(pattern, text)
-    return float(found[1]) if found else sys.exit(f"dnsperf said something unexpected:\n{text}")
+    if found is None:
+        raise RuntimeError(f"dnsperf said something unexpected:\n{text}")
+    return float(found[1])
 
 
-def table(results: dict[str, list[Run]]) -> str:
-    """Medians with the spread from the least to the most."""
-    columns = {"per_second": "queries/s", "cpu": "cpu us", "average": "avg ms", "p50": "p50 ms", "p99": "p99 ms"}
-    lines = ["".join([f"{'server':<11}", *(f"{t:>26}" for t in columns.values()), f"{'lost':>8}"])]
-    for server, runs in results.items():
-        cells = []
-        for column in columns:
-            values = [getattr(run, column) for run in runs]
-            digits = 0 if column == "per_second" else 3 if column != "cpu" else 2
-            low, middle, high = (f"{v:,.{digits}f}" for v in (min(values), statistics.median(values), max(values)))
-            cells.append(f"{f'{middle} ({low}..{high})':>26}")
-        lines.append("".join([f"{server:<11}", *cells, f"{sum(r.lost for r in runs):>8}"]))
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--names", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--outstanding", type=int, default=100)
-    parser.add_argument("--rate", type=int, default=50_000, help="queries a second while p50 and p99 are measured")
-    parser.add_argument("--json", action="store_true", help="print every run as JSON")
-    args = parser.parse_args()
-    servers = {"pilotfish": pilotfish, "dnsmasq": dnsmasq}
+def run(options: Options) -> Iterator[Section]:
+    rounds, seconds = options.pick(3, 7), options.pick(3, 5)
+    servers: dict[str, Callable[[Path, int], contextlib.AbstractContextManager[int]]]
+    servers = {"Pilotfish": pilotfish, "dnsmasq": dnsmasq}
     results: dict[str, list[Run]] = {server: [] for server in servers}
-    for _ in range(args.rounds):
+    for number in range(rounds):
+        log.info("dns: round %d of %d", number + 1, rounds)
         for server, start in servers.items():
             with tempfile.TemporaryDirectory() as folder:
                 queries = Path(folder, "queries")
-                queries.write_text("".join(f"{host} A\n" for host, _ in names(args.names)))
-                with start(Path(folder), args.names) as pid:
-                    results[server].append(measure(pid, queries, args))
-    if args.json:
-        print(msgspec.json.encode(results).decode())
-    else:
-        print(
-            f"{args.names} names, {args.rounds} runs of {args.seconds} s each, {args.outstanding} queries outstanding"
-        )
-        print(table(results))
+                queries.write_text("".join(f"{host} A\n" for host, _ in names(NAMES)))
+                with start(Path(folder), NAMES) as pid:
+                    results[server].append(measure(pid, queries, seconds))
+    ours, theirs = results["Pilotfish"], results["dnsmasq"]
+    ratio = tuple(a.per_second / b.per_second for a, b in zip(ours, theirs, strict=True))
+    yield Section(
+        topic="dns",
+        title="DNS on one core, against dnsmasq",
+        method=f"{NAMES:,} names, UDP, dnsperf with {CLIENTS} clients and {OUTSTANDING} queries outstanding for "
+        f"{seconds} s; then the same at {RATE:,} queries a second, of which p50 and p99 are. The server has "
+        "one core and dnsperf the other; the servers take turns. CPU time a query shows more than a client "
+        "can ask for.",
+        figures=(
+            *(
+                Figure(
+                    name=f"{title}, {server}", unit=unit, values=tuple(getattr(run, field) for run in runs), goal=goal
+                )
+                for field, title, unit, limit in _COLUMNS
+                for server, runs in results.items()
+                for goal in [limit if server == "Pilotfish" else None]
+            ),
+            Figure(name="queries a second: Pilotfish against dnsmasq", unit="times", values=ratio, goal=1, more=True),
+        ),
+        notes=(
+            "Queries lost: "
+            + ", ".join(f"{server} {sum(run.lost for run in runs)}" for server, runs in results.items())
+            + ".",
+        ),
+        charts=(
+            Chart(
+                name="dns",
+                title="DNS queries a second on one core",
+                y="queries a second",
+                labels=tuple(results),
+                series=(
+                    Series(
+                        "", tuple(point(x, [run.per_second for run in runs]) for x, runs in enumerate(results.values()))
+                    ),
+                ),
+            ),
+        ),
+    )
 
 
-if __name__ == "__main__":
-    main()
+_COLUMNS = (
+    ("per_second", "queries a second", "", None),
+    ("cpu", "CPU time a query", "µs", None),
+    ("average", "latency at full load, mean", "ms", None),
+    ("p50", "latency at a fixed rate, p50", "ms", None),
+    ("p99", "latency at a fixed rate, p99", "ms", 1.0),
+)

@@ -24,14 +24,14 @@ class _Http(asyncio.Protocol):
         self._transport.write(_ANSWER * len(requests))
 
 
-async def _call(request: bytes, _: grpc.aio.ServicerContext) -> bytes:
+async def _call(request: bytes, _: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
     return request
 
 
 async def main() -> None:
     server = grpc.aio.server()
     service, _, method = METHOD[1:].partition("/")
-    handler = grpc.unary_unary_rpc_method_handler(_call)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_call)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
     server.add_insecure_port("0.0.0.0:9090")
     await server.start()

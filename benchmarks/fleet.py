@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import multiprocessing
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,7 +16,6 @@ from pathlib import Path
 import grpc
 import uvloop
 
-from benchmarks.meshes import Mesh
 from benchmarks.simulated import SimulatedProxy, run_all
 from pilotfish.home import Home
 from pilotfish.pki.authority import Authority, SubjectNames
@@ -48,22 +48,22 @@ class Fleet:
         state: State = await asyncio.to_thread(self.pipe.recv)
         return state
 
-    async def until(self, holds: Callable[[State], bool], timeout: float = 120.0) -> State:
+    async def until(self, holds: Callable[[State], bool], timeout: float = 300.0) -> State:
         """The first state seen that satisfies. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
-            while not holds(state := await self.state()):
+            while not holds(state := await self.state()):  # noqa: ASYNC110 - another process's counters
                 await asyncio.sleep(0.05)
         return state
 
 
 @contextlib.contextmanager
-def fleet(home: Home, mesh: Mesh, size: int) -> Iterator[Fleet]:
-    """`size` proxies, spread over the namespaces of the mesh; they begin to connect when `state` is first asked for."""
+def fleet(home: Home, namespaces: Sequence[str], size: int) -> Iterator[Fleet]:
+    """`size` proxies, spread over the namespaces; they begin to connect when `state` is first asked for."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     # gRPC would tell of every connection that a restart ends.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    child = spawn.Process(target=_main, args=(theirs, home.path, mesh, size))
+    child = spawn.Process(target=_main, args=(theirs, home.path, namespaces, size))
     child.start()
     theirs.close()
     ours.recv()  # its certificates are made
@@ -77,34 +77,29 @@ def fleet(home: Home, mesh: Mesh, size: int) -> Iterator[Fleet]:
         child.join()
 
 
-def _main(pipe: Connection, home: Path, mesh: Mesh, size: int) -> None:
+def _main(pipe: Connection, home: Path, namespaces: Sequence[str], size: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    credentials = _credentials(Home(home), mesh)
+    credentials = _credentials(Home(home), namespaces)
     pipe.send(())
-    uvloop.run(_run(pipe, f"127.0.0.1:{Home(home).settings().xds_port}", mesh, credentials, size))
+    uvloop.run(_run(pipe, f"127.0.0.1:{Home(home).settings().xds_port}", credentials, size))
 
 
-def _credentials(home: Home, mesh: Mesh) -> dict[str, grpc.ChannelCredentials]:
+def _credentials(home: Home, namespaces: Sequence[str]) -> dict[str, grpc.ChannelCredentials]:
     """A workload's certificate for each namespace."""
     authority, trust_domain = Authority.at(Files(home.pki)), home.settings().trust_domain
     made = {}
-    for number in range(mesh.namespaces):
-        namespace = mesh.namespace(number)
+    for namespace in namespaces:
         names = SubjectNames.of(uris=[str(Identity(trust_domain, namespace, "default"))])
         pair = authority.issue_client("", names=names)
         made[namespace] = grpc.ssl_channel_credentials(authority.pem, pair.key, pair.certificate)
     return made
 
 
-async def _run(
-    pipe: Connection, target: str, mesh: Mesh, credentials: dict[str, grpc.ChannelCredentials], size: int
-) -> None:
+async def _run(pipe: Connection, target: str, credentials: dict[str, grpc.ChannelCredentials], size: int) -> None:
     ended, began = asyncio.Event(), asyncio.Event()
     proxies = {
-        SimulatedProxy(f"sidecar~10.{n >> 16}.{n >> 8 & 255}.{n & 255}~web-{n}.{mesh.namespace(n)}~x"): credentials[
-            mesh.namespace(n)
-        ]
-        for n in range(size)
+        SimulatedProxy(f"sidecar~10.{n >> 16}.{n >> 8 & 255}.{n & 255}~web-{n}.{namespace}~x"): credentials[namespace]
+        for n, namespace in zip(range(size), itertools.cycle(credentials), strict=False)
     }
 
     def report() -> None:

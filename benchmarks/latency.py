@@ -34,14 +34,16 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="latency",
         title="Two sidecars against a direct call",
-        method=f"{RATE} calls a second, sent on time whether or not earlier ones were answered, {seconds} s a round after a second "
-        "of warm-up; the two ways take turns. The same client and server (Python, uvloop, grpc.aio) run in pods with "
-        "sidecars and in pods without, and call a Service by name. Client, server and both Envoys share the machine's cores.",
+        method=f"{RATE} calls a second, sent on time whether or not earlier ones were answered, {seconds} s a "
+        "round after a second of warm-up; the two ways take turns. The same client and server (Python, "
+        "uvloop, grpc.aio) run in pods with sidecars and in pods without, and call a Service by name. "
+        "Client, server and both Envoys share the machine's cores.",
         figures=tuple(figures),
         notes=(
-            f"{sum(o.failed for outcomes in found.values() for o in outcomes)} calls failed. Calls went out late by "
-            f"{max(late):.2f} ms at the 99th percentile in the worst round; a call is timed from when it went out, so "
-            "slowness of the client itself is not in the figures, nor is anything below Python's own few tens of microseconds.",
+            f"{sum(o.failed for outcomes in found.values() for o in outcomes)} calls failed. Calls went out late "
+            f"by {max(late):.2f} ms at the 99th percentile in the worst round; a call is timed from when it went "
+            "out, so slowness of the client itself is not in the figures, nor is anything below Python's own few "
+            "tens of microseconds.",
         ),
         charts=(
             Chart(

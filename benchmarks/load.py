@@ -1,7 +1,9 @@
-"""Calls at a fixed rate, whether or not earlier ones were answered: `python -m benchmarks.load http|grpc HOST RATE SECONDS`.
+"""Calls at a fixed rate, whether or not earlier ones were answered.
+
+    python -m benchmarks.load http|grpc HOST RATE SECONDS
 
 Prints the latencies (seconds) and how late the calls went out, as JSON. A call is timed from when it is sent, so a
-client that is itself kept from running does not count as slowness of the server; `late` says how much of that there was.
+client that is itself kept from running does not count as slowness of the server; `late` says how much there was of it.
 """
 
 from __future__ import annotations
@@ -101,7 +103,7 @@ async def http(host: str, rate: float, seconds: float) -> Outcome:
 async def unary(host: str, rate: float, seconds: float) -> Outcome:
     """gRPC calls on one connection."""
     async with grpc.aio.insecure_channel(f"{host}:9090") as channel:
-        method = channel.unary_unary(METHOD)
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
 
         async def call() -> bool:
             try:

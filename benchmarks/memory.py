@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from benchmarks.plane import fill
 from benchmarks.realmesh import EAGER, RealMesh, pod, real_mesh, resident, until
 from benchmarks.report import Figure, Section, number
 from benchmarks.topic import Options, log
+from pilotfish.home import Home
 
 USED = 20
 KINDS = {"eager": EAGER, "on demand": None}
@@ -25,7 +27,7 @@ def run(options: Options) -> Iterator[Section]:
     clusters: dict[str, dict[int, int]] = {kind: {} for kind in KINDS}
     for size in sizes:
         mesh = Mesh(size)
-        with real_mesh(lambda home, mesh=mesh: asyncio.run(fill(home, mesh.objects()))) as (real, _):
+        with real_mesh(functools.partial(_fill, mesh)) as (real, _):
             for number_ in range(options.pick(1, 3)):
                 for kind, annotations in KINDS.items():
                     log.info("memory: %d services, %s, round %d", size, kind, number_ + 1)
@@ -39,9 +41,9 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="memory",
         title="Resident memory of an Envoy",
-        method=f"`pilotfish up` with so many services of 5 endpoints, and a pod with a sidecar that looks up {USED} of them. RSS "
-        "from /proc once it no longer changes. Eager is the pod annotation `pilotfish.dev/config: eager`, which gives the "
-        "proxy the whole mesh as Istio does.",
+        method="`pilotfish up` with so many services of 5 endpoints, and a pod with a sidecar that looks up "
+        f"{USED} of them. RSS from /proc once it no longer changes. Eager is the pod annotation "
+        "`pilotfish.dev/config: eager`, which gives the proxy the whole mesh as Istio does.",
         figures=(
             *(
                 Figure(name=f"{kind}, {size:,} services", unit="MiB", values=tuple(values))
@@ -80,6 +82,10 @@ def run(options: Options) -> Iterator[Section]:
     )
 
 
+def _fill(mesh: Mesh, home: Home) -> None:
+    asyncio.run(fill(home, mesh.objects()))
+
+
 def _use(real: RealMesh, mesh: Mesh, name: str) -> None:
     hosts = [mesh.hostname(number) for number in range(USED)]
     real.kubectl("exec", name, "-c", "main", "--", "python3", "-c", _LOOK_UP, *hosts)
@@ -100,5 +106,6 @@ def _settled(pid: int) -> float:
 
 
 def _clusters(real: RealMesh, name: str) -> int:
-    answer = real.kubectl("exec", name, "-c", "main", "--", "curl", "-s", "127.0.0.1:15000/config_dump?resource=dynamic_active_clusters&mask=cluster.name")  # fmt: skip
+    url = "127.0.0.1:15000/config_dump?resource=dynamic_active_clusters&mask=cluster.name"
+    answer = real.kubectl("exec", name, "-c", "main", "--", "curl", "-s", url)
     return len(json.loads(answer).get("configs", ()))

@@ -6,6 +6,7 @@ Seven of ten speak HTTP, two gRPC and one TCP.
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from pilotfish.api.discovery import SERVICE_NAME_LABEL
 from pilotfish.api.kinds import ENDPOINT_SLICE, NAMESPACE, SERVICE, SERVICE_ENTRY
 from pilotfish.api.meta import Document
 from pilotfish.api.scheme import AnyKind
+
+SERVICE_NETWORK = ipaddress.ip_network("100.64.0.0/12")
+"""Where services have their addresses: room for a million."""
 
 EXPORT_TO = "networking.istio.io/exportTo"
 SHARED = "everyone"
@@ -62,14 +66,14 @@ class Mesh:
     def shared(self, version: int = 0) -> tuple[Event, Event]:
         """The service that everybody sees, and its endpoints at a version."""
         return (
-            Event("create", SERVICE, _service(SHARED, SHARED, "http", "*")),
+            Event("create", SERVICE, _service(SHARED, SHARED, "http", "*", 0)),
             Event("create", ENDPOINT_SLICE, _slice(SHARED, SHARED, "http", _addresses(0, version, self.endpoints))),
         )
 
     def service(self, number: int, version: int = 0) -> tuple[Event, Event]:
         """A Service and its endpoints at a version; another version means other addresses."""
         name, namespace, protocol = f"service-{number}", self.namespace(number), self.protocol(number)
-        service = _service(name, namespace, protocol, "." if self.private else "")
+        service = _service(name, namespace, protocol, "." if self.private else "", number + 1)
         slice_ = _slice(name, namespace, protocol, _addresses(number, version, self.endpoints))
         return Event("create", SERVICE, service), Event("create", ENDPOINT_SLICE, slice_)
 
@@ -150,12 +154,14 @@ def _addresses(number: int, version: int, count: int) -> list[str]:
     return [f"11.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(first, first + count)]
 
 
-def _service(name: str, namespace: str, protocol: str, export_to: str) -> Document:
+def _service(name: str, namespace: str, protocol: str, export_to: str, number: int) -> Document:
     metadata: dict[str, Any] = {"name": name, "namespace": namespace}
     if export_to:
         metadata["annotations"] = {EXPORT_TO: export_to}
+    address = str(SERVICE_NETWORK[256 + number])
     ports = [{"name": protocol, "port": _PORTS[protocol]}]
-    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports}}
+    spec = {"clusterIP": address, "clusterIPs": [address], "ports": ports}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
 def _slice(name: str, namespace: str, protocol: str, addresses: list[str]) -> Document:

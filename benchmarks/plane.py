@@ -20,9 +20,8 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.meshes import Event
+from benchmarks.meshes import SERVICE_NETWORK, Event
 from pilotfish.api.kinds import NAMESPACE, SCHEME
-from pilotfish.apiserver.allocation import service_allocation
 from pilotfish.apiserver.bootstrap import ensure_default_objects
 from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources
@@ -51,7 +50,7 @@ def temporary_home() -> Iterator[Home]:
             api_port=_free_port(),
             xds_port=_free_port(),
             pod_cidr=str(pods),
-            service_cidr="100.64.0.0/12",  # room for a hundred thousand services
+            service_cidr=str(SERVICE_NETWORK),
         )
         home.save_settings(settings)
         files = provision(home, settings)
@@ -70,10 +69,13 @@ def _free_port() -> int:
 
 
 async def fill(home: Home, events: Iterable[Event]) -> None:
-    """Create objects as the API server would, with all that it checks and fills in, while it does not run."""
+    """Create objects as the API server would, with all that it checks and fills in, while it does not run.
+
+    Services must have their addresses: looking for free ones takes longer the more services there are.
+    """
     store = SQLiteStore(home.database)
     try:
-        resources = Resources(store, SCHEME, admissions=(service_allocation(home.settings().service_cidr, store),))
+        resources = Resources(store, SCHEME)
         await ensure_default_objects(resources, labels=INJECTED_NAMESPACES)
         await write(LocalClient(resources), events)
     finally:

@@ -43,10 +43,11 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="propagation",
         title=f"ServiceEntry applied → a real Envoy has acknowledged, {services:,} services",
-        method=f"A mesh of `pilotfish up` with {services:,} services and one pod, whose Envoy holds them all (`pilotfish.dev/config: "
-        "eager`). ServiceEntries are written with the HTTP client; the observer of the control plane's ADS streams notes when Envoy "
-        "has acknowledged the host's cluster, its endpoints and the route configuration with its virtual host: all three. The "
-        f"entry has an address of its own, so that one write is all. {changes} of each a round, one after another.",
+        method=f"A mesh of `pilotfish up` with {services:,} services and one pod, whose Envoy holds them all "
+        "(`pilotfish.dev/config: eager`). ServiceEntries are written with the HTTP client; the observer of "
+        "the control plane's ADS streams notes when Envoy has acknowledged the host's cluster, its "
+        "endpoints and the route configuration with its virtual host: all three. The entry has an address "
+        f"of its own, so that one write is all. {changes} of each a round, one after another.",
         figures=(
             *percentiles("write sent → acknowledged", written),
             *percentiles("ServiceEntry: write acknowledged → Envoy has acknowledged", applied, p50=5, p99=20),

@@ -66,7 +66,7 @@ def percentile(values: Iterable[float], percent: float) -> float:
 
 def percentiles(
     name: str, rounds: Sequence[Sequence[float]], *, p50: float | None = None, p99: float | None = None
-) -> tuple[Figure, Figure]:
+) -> tuple[Figure, ...]:
     """Seconds, several rounds of them, as milliseconds: each round's p50 and p99, with their goals."""
     return tuple(
         Figure(
@@ -99,7 +99,9 @@ def text(section: Section) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
     right = {1, 4}
     lines = [
-        "  ".join(cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     table = "\n".join(f"  {line.rstrip()}" for line in lines)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from benchmarks.charts import Chart, Series, point
-from benchmarks.fleet import Fleet, fleet
+from benchmarks.fleet import Fleet, State, fleet
 from benchmarks.meshes import SHARED, Event, Mesh
 from benchmarks.plane import ControlPlane, control_plane, fill, send, temporary_home
 from benchmarks.report import Figure, Section, percentile, percentiles
@@ -17,6 +17,8 @@ from pilotfish.xds.source import ENDPOINT
 
 SCOPE = 20
 """Services of its own that each proxy sees, beside the one that all see."""
+OCCUPIED = 50
+"""Namespaces that have proxies."""
 SHARED_CLUSTER = f"outbound|8080||{SHARED}.{SHARED}.svc.cluster.local"
 
 
@@ -47,13 +49,17 @@ def run(options: Options) -> Iterator[Section]:
         for number in range(rounds):
             log.info("scale: round %d of %d: %d proxies, %d services", number + 1, rounds, proxies, services)
             asyncio.run(_round(home, mesh, proxies, changes, found))
-    size = f"{proxies:,} simulated proxies, {services:,} services with 5 endpoints each, {found.scope:.0f} in each scope"
-    where = "`pilotfish serve` with its SQLite store, mutual TLS, HTTP API; proxies in a second process on the same cores"
+    size = (
+        f"{proxies:,} simulated proxies, {services:,} services with 5 endpoints each, {found.scope:.0f} in each scope"
+    )
+    where = (
+        "`pilotfish serve` with its SQLite store, mutual TLS, HTTP API; proxies in a second process on the same cores"
+    )
     yield Section(
         topic="fan-out",
         title=f"Endpoint change → {proxies:,} proxies",
-        method=f"{size}. {where}. Times are from the acknowledgement of the write to the control plane's receipt of each "
-        f"proxy's ACK; {changes} changes a round of a service that all see, one after another.",
+        method=f"{size}. {where}. Times are from the acknowledgement of the write to the control plane's receipt "
+        f"of each proxy's ACK; {changes} changes a round of a service that all see, one after another.",
         figures=(
             *percentiles("write sent → acknowledged", found.written),
             *percentiles("write acknowledged → half of the proxies have acknowledged", found.half),
@@ -65,12 +71,15 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="scale",
         title=f"{proxies:,} proxies, {services:,} services",
-        method=f"{size} (by `exportTo`). {where}. Proxies connect all at once and ask as Envoy does: clusters, then their "
-        "endpoints, listeners, then their routes. The restart is SIGTERM and a new process.",
+        method=f"{size} (by `exportTo`), proxies in {OCCUPIED} namespaces. {where}. Proxies connect all at once "
+        "and ask as Envoy does: clusters, then their endpoints, listeners, then their routes. The restart "
+        "is SIGTERM and a new process.",
         figures=(
             Figure(name="all connect at once → all configured", unit="s", values=tuple(found.connect), goal=10),
             Figure(name="control plane restart: gone → serving again", unit="s", values=tuple(found.down)),
-            Figure(name="control plane restart: gone → all reconnected", unit="s", values=tuple(found.reconnect), goal=10),
+            Figure(
+                name="control plane restart: gone → all reconnected", unit="s", values=tuple(found.reconnect), goal=10
+            ),
             Figure(name="control plane restart: resources sent again", unit="", values=tuple(found.again), goal=0),
             Figure(name="control plane, resident, before proxies", unit="MiB", values=tuple(found.idle)),
             Figure(name="control plane, resident, at the end", unit="MiB", values=tuple(found.memory), goal=1024),
@@ -79,7 +88,7 @@ def run(options: Options) -> Iterator[Section]:
 
 
 async def _round(home: Home, mesh: Mesh, proxies: int, changes: int, found: Found) -> None:
-    with fleet(home, mesh, proxies) as simulated:
+    with fleet(home, [mesh.namespace(n) for n in range(OCCUPIED)], proxies) as simulated:
         with control_plane(home) as plane:
             found.idle.append(plane.usage()[1])
             began = time.monotonic()
@@ -96,7 +105,7 @@ async def _round(home: Home, mesh: Mesh, proxies: int, changes: int, found: Foun
             client = plane.client()
             plane.expect([(ENDPOINT, SHARED_CLUSTER)], proxies)
             await send(client, _change(mesh, 0))
-            await plane.expected()
+            await plane.expected(120)
             await client.close()
             after = await simulated.until(_settled())
             found.again.append(after.received - before.received - proxies)
@@ -104,16 +113,15 @@ async def _round(home: Home, mesh: Mesh, proxies: int, changes: int, found: Foun
 
 
 async def _reconnected(simulated: Fleet, streams: int, since: float, found: Found) -> None:
-    while (await simulated.state()).streams < streams:
-        await asyncio.sleep(0.05)
+    await simulated.until(lambda state: state.streams >= streams)
     found.reconnect.append(time.monotonic() - since)
 
 
-def _settled():
+def _settled() -> Callable[[State], bool]:
     """Whether nothing was received for a moment."""
     seen = [-1, 0]
 
-    def holds(state) -> bool:
+    def holds(state: State) -> bool:
         seen[1] = seen[1] + 1 if state.received == seen[0] else 0
         seen[0] = state.received
         return seen[1] >= 10
@@ -135,7 +143,7 @@ async def _changes(plane: ControlPlane, mesh: Mesh, proxies: int, changes: int, 
         sent = time.monotonic()
         await send(client, _change(mesh, version))
         acknowledged = time.monotonic()
-        times = await plane.expected()
+        times = await plane.expected(120)
         written.append(acknowledged - sent)
         half.append(max(0.0, percentile(times, 50) - acknowledged))
         all_.append(max(0.0, times[-1] - acknowledged))

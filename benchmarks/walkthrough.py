@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import os
 import re
 import shutil
 import sys
@@ -52,9 +51,9 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="walkthrough",
         title="`pilotfish up` on a cold machine → the first HTTP 200",
-        method="A new home each time; `pilotfish` and `kubectl` commands one after another as a script would give them, then `GET "
-        "/demo` through the node port until it answers 200. Files are in the page cache. Each stage is the time that the "
-        "user waits for it.",
+        method="A new home each time; `pilotfish` and `kubectl` commands one after another as a script would give "
+        "them, then `GET /demo` through the node port until it answers 200. Files are in the page cache. "
+        "Each stage is the time that the user waits for it.",
         figures=(
             Figure(name="`up` → first HTTP 200 of /demo", unit="s", values=tuple(totals), goal=5),
             *(Figure(name=f"— {stage}", unit="s", values=tuple(values)) for stage, values in stages.items()),
@@ -72,18 +71,21 @@ def run(options: Options) -> Iterator[Section]:
     yield Section(
         topic="first-call",
         title="A ServiceEntry is applied → the first successful call",
-        method="`/demo` is called in a tight loop while it answers 500 and the entry is written; each call opens a gRPC channel, "
-        "looks the name up and calls through two sidecars. The entry's address is allocated by the control plane.",
+        method="`/demo` is called in a tight loop while it answers 500 and the entry is written; each call opens "
+        "a gRPC channel, looks the name up and calls through two sidecars. The entry's address is "
+        "allocated by the control plane.",
         figures=tuple(
-            Figure(name=name, unit="ms", values=tuple(1000 * v for v in values), goal=100 if "acknowledged" in name else None)
+            Figure(
+                name=name, unit="ms", values=tuple(1000 * v for v in values), goal=None if "started" in name else 100
+            )
             for name, values in calls.items()
         ),
     )
     yield Section(
         topic="processes",
         title="Resident memory of every process",
-        method="From /proc/PID/smaps_rollup after the first 200. RSS counts pages shared with others in full, PSS by their share. "
-        "Of a role that several processes have, the figures are their sum.",
+        method="From /proc/PID/smaps_rollup after the first 200. RSS counts pages shared with others in full, PSS "
+        "by their share. Of a role that several processes have, the figures are their sum.",
         figures=tuple(
             Figure(name=f"{name}, {kind}", unit="MiB", values=tuple(found[i] for found in rounds))
             for name, rounds in memory.items()
@@ -225,6 +227,6 @@ def _role(pid: int, command: str) -> str:
         if match := re.search(pattern, command):
             if name != "Envoy":
                 return name.format(match[1]) if match.groups() else name
-            gateway = os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net")
+            gateway = Path(f"/proc/{pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink()
             return "Envoy of the node gateway" if gateway else "Envoys of pods"
     return Path(command.split("\0")[0]).name

@@ -56,6 +56,7 @@ class Proxy:
     """A connected proxy: what it has, and what it was told since that was last asked."""
 
     def __init__(self, generator: Generator, node: ProxyNode) -> None:
+        self.is_envoy = node.type != "grpc"
         self._told: list[Changes] = []
         self.config = generator.connect(node, self._told.append)
 
@@ -101,6 +102,10 @@ class Driver:
     ) -> Proxy:
         """Without metadata that says otherwise, one that has everything."""
         return self._connect("sidecar", ip, name, namespace, labels, metadata or {})
+
+    def grpc(self, namespace: str = "default") -> Proxy:
+        """gRPC's own xDS client."""
+        return self._connect("grpc", "10.0.0.9", "client", namespace, {})
 
     def dns(self) -> Proxy:
         return self._connect("dns", "10.0.0.1", "node", "istio-system", {})
@@ -149,7 +154,7 @@ class Driver:
         self._show_envoy()
 
     def _show_envoy(self) -> None:
-        for proxy in self._proxies:
+        for proxy in filter(lambda proxy: proxy.is_envoy, self._proxies):
             versions = tuple(r.version for url in MESSAGES for r in proxy.config.resources(url).values())
             if versions not in self._accepted:
                 check_with_envoy(proxy.config.resources, self._folder)

@@ -49,3 +49,29 @@ endpoints:
     assert dns.get("names", f"*/db-0.{host}")["table"][f"db-0.{host}"]["shortname"] == "db-0.db"
     mesh.delete("EndpointSlice", "db-1")
     assert dns.names("names") == set()
+
+
+def test_a_service_entry_of_the_other_family_is_known_all_the_same(mesh: Any) -> None:
+    """The family that it lacks is NOERROR without an answer, and not NXDOMAIN from somewhere else."""
+    dns = mesh.dns()
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: six}
+spec: {hosts: [six.test], addresses: ["2001:db8::7"], ports: [{number: 80, name: http, protocol: HTTP}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: both}
+spec:
+  hosts: [both.test]
+  addresses: ["2001:db8::8", 192.0.2.8, 198.51.100.0/24]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: range}
+spec: {hosts: [range.test], addresses: [198.51.100.0/24], ports: [{number: 80, name: http, protocol: HTTP}]}
+""")
+    ips = {name: dns.get("names", name)["table"][name[2:]]["ips"] for name in dns.names("names")}
+    assert ips == {"*/six.test": ["2001:db8::7"], "*/both.test": ["192.0.2.8"]}

@@ -94,7 +94,8 @@ def test_localities_and_weights(mesh: Any, load: Any) -> None:
     assert proxy.get("endpoints", "outbound|80||db.test") == load("""
         cluster_name: outbound|80||db.test
         endpoints:
-        - lb_endpoints:
+        - locality: {}
+          lb_endpoints:
           - {endpoint: {address: {socket_address: {address: 10.0.0.3, port_value: 80}}}, load_balancing_weight: 1}
           load_balancing_weight: 1
         - locality: {region: eu, zone: a}

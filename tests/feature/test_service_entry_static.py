@@ -166,7 +166,8 @@ typed_extension_protocol_options:
 ENDPOINTS = """
 cluster_name: outbound|50000||AppMeshClient.mesh
 endpoints:
-- lb_endpoints:
+- locality: {}
+  lb_endpoints:
   - endpoint:
       address:
         socket_address:

@@ -41,14 +41,35 @@ def pod_reason(pod: core.Pod) -> str:
     return reason
 
 
+def _pod_sidecars(pod: core.Pod) -> list[core.ContainerStatus]:
+    names = {c.name for c in pod.spec.init_containers if c.restart_policy == "Always"}
+    return [s for s in pod.status.init_container_statuses if s.name in names]
+
+
+def _pod_initialized(pod: core.Pod) -> bool:
+    """Whether the init containers are over: none waits for its turn or its end."""
+    sidecars = _pod_sidecars(pod)
+    return any(c.type == "Initialized" and c.status == "True" for c in pod.status.conditions) or all(
+        s.started if s in sidecars else s.state.terminated is not None and s.state.terminated.exit_code == 0
+        for s in pod.status.init_container_statuses
+    )
+
+
 def _pod_ready(pod: core.Pod) -> str:
-    ready = sum(s.ready for s in pod.status.container_statuses)
-    return f"{ready}/{len(pod.spec.containers)}"
+    statuses = (*_pod_sidecars(pod), *pod.status.container_statuses)
+    total = len(pod.spec.containers) + sum(c.restart_policy == "Always" for c in pod.spec.init_containers)
+    return f"{sum(s.ready for s in statuses)}/{total}"
 
 
 def _pod_restarts(pod: core.Pod) -> str:
-    count = sum(s.restart_count for s in pod.status.container_statuses)
-    ends = (s.last_state.terminated for s in pod.status.container_statuses)
+    """Of the containers and sidecars; of the init containers as long as they run."""
+    counted = (
+        (*_pod_sidecars(pod), *pod.status.container_statuses)
+        if _pod_initialized(pod)
+        else pod.status.init_container_statuses
+    )
+    count = sum(s.restart_count for s in counted)
+    ends = (s.last_state.terminated for s in counted)
     finished = [e.finished_at for e in ends if e and e.finished_at]
     if not count or not finished:
         return str(count)
@@ -252,6 +273,25 @@ SERVICE_ENTRY = (
     Column[networking.ServiceEntry]("Resolution", lambda s: s.spec.resolution, "How its endpoints are found."),
     age_column(),
 )
+
+VIRTUAL_SERVICE = (
+    name_column(),
+    Column[networking.VirtualService]("Gateways", lambda v: _list(v.spec.gateways), "Whose traffic is routed."),
+    Column[networking.VirtualService]("Hosts", lambda v: _list(v.spec.hosts), "The hosts that it is for."),
+    age_column(),
+)
+DESTINATION_RULE = (
+    name_column(),
+    Column[networking.DestinationRule]("Host", lambda d: d.spec.host, "The host that it is for."),
+    age_column(),
+)
+WORKLOAD_ENTRY = (
+    name_column(),
+    age_column(),
+    Column[networking.WorkloadEntry]("Address", lambda w: w.spec.address, "The workload's address."),
+)
+NAME_AND_AGE = (name_column(), age_column())
+"""What Kubernetes prints of a custom resource that names no columns."""
 
 ISTIO_OPERATOR = (
     name_column(),

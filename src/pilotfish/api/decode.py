@@ -12,11 +12,12 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from pilotfish.api.errors import FieldError, Invalid
+from pilotfish.api.faults import invalid, required, unsupported
 from pilotfish.api.meta import Document, Object, Struct, metadata_of
 from pilotfish.api.scheme import Kind
 
@@ -27,12 +28,62 @@ _EXPECTED = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`")
 
 
 def decode(kind: Kind[T], document: Mapping[str, Any]) -> T:
-    """The typed object of a document. Raises Invalid, naming the field, when a value has the wrong type."""
+    """The typed object of a document. Raises Invalid with every field whose value has the wrong type."""
     try:
         return msgspec.convert(document, kind.type)
-    except msgspec.ValidationError as error:
+    except msgspec.ValidationError:
         name = str(metadata_of(document).get("name", ""))
-        raise Invalid.of(kind.kind, kind.group, name, [field_error(error)]) from None
+        raise Invalid.of(kind.kind, kind.group, name, list(type_faults(kind.type, document))) from None
+
+
+def type_faults(hint: Any, value: Any, path: str = "") -> Iterator[FieldError]:
+    """Every part of a value that does not fit a type, with its path; msgspec would stop at the first."""
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        parts = list(_faults_of_parts(hint, value, path))
+        yield from parts or [_type_fault(hint, value, path, error)]
+
+
+def _faults_of_parts(hint: Any, value: Any, path: str) -> Iterator[FieldError]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        yield from _faults_of_parts(arguments[0], value, path)
+    elif origin in (typing.Union, types.UnionType):
+        one, *others = (a for a in arguments if a is not types.NoneType)
+        if not others:
+            yield from _faults_of_parts(one, value, path)
+    elif origin in (tuple, list) and isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from type_faults(arguments[0], item, f"{path}[{position}]")
+    elif origin is dict and isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from type_faults(arguments[1], item, f"{path}[{key}]")
+    elif isinstance(hint, type) and issubclass(hint, Struct) and isinstance(value, Mapping):
+        hints = typing.get_type_hints(hint, include_extras=True)
+        for field in msgspec.structs.fields(hint):
+            where = f"{path}.{field.encode_name}" if path else field.encode_name
+            if field.encode_name in value:
+                yield from type_faults(hints[field.name], value[field.encode_name], where)
+            elif field.required:
+                yield required(where)
+
+
+def _type_fault(hint: Any, value: Any, path: str, error: msgspec.ValidationError) -> FieldError:
+    """What is wrong with a value as a whole."""
+    for shape in _shapes(hint):
+        if typing.get_origin(shape) is Literal and isinstance(value, str):
+            return unsupported(path, value, typing.get_args(shape))
+        if typing.get_origin(shape) is Annotated:
+            _, *notes = typing.get_args(shape)
+            if described := next((n.description for n in notes if isinstance(n, msgspec.Meta)), None):
+                return invalid(path, value, f"expected {described}")
+    return field_error(error, path)
+
+
+def _shapes(hint: Any) -> tuple[Any, ...]:
+    """A type hint, or what it is a union of."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
 def field_error(error: msgspec.ValidationError, path: str = "") -> FieldError:

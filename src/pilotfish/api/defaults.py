@@ -45,6 +45,13 @@ def _http_get(handler: Any) -> None:
         _fill(get, path="/", scheme="HTTP")
 
 
+def _probe(probe: dict[str, Any]) -> None:
+    _fill(probe, timeoutSeconds=1, periodSeconds=10, successThreshold=1, failureThreshold=3)
+    _http_get(probe)
+    if isinstance(grpc := probe.get("grpc"), dict):
+        _fill(grpc, service="")  # `kubectl describe` follows this pointer without a look
+
+
 def _container(container: dict[str, Any]) -> None:
     _fill(
         container,
@@ -57,8 +64,7 @@ def _container(container: dict[str, Any]) -> None:
         _fill(port, protocol="TCP")
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         if isinstance(probe := container.get(name), dict):
-            _fill(probe, timeoutSeconds=1, periodSeconds=10, successThreshold=1, failureThreshold=3)
-            _http_get(probe)
+            _probe(probe)
     if isinstance(lifecycle := container.get("lifecycle"), dict):
         _http_get(lifecycle.get("postStart"))
         _http_get(lifecycle.get("preStop"))

@@ -54,6 +54,10 @@ class ApiError(Exception):
             document["details"] = self.details
         return document
 
+    def caused_by(self, reason: str) -> bool:
+        """Whether the details name this cause (apimachinery: HasStatusCause)."""
+        return any(cause.get("reason") == reason for cause in self.details.get("causes", ()))
+
     @staticmethod
     def from_status(status: dict[str, Any], code: int) -> ApiError:
         """The error that a `Status` document stands for, of the class that fits its reason."""

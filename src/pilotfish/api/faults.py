@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,10 +32,15 @@ def duplicate(path: str, value: Any) -> FieldError:
 
 
 def unsupported(path: str, value: Any, supported: Iterable[str]) -> FieldError:
-    listed = ", ".join(f'"{choice}"' for choice in sorted(supported))
+    """A value that is none of the supported ones; one that is nearly the value is suggested."""
+    choices = sorted(supported)
+    listed = ", ".join(f'"{choice}"' for choice in choices)
+    by_lower = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
+    hint = f'; did you mean "{by_lower[near[0]]}"?' if near else ""
     return FieldError(
         path=path,
-        message=f"Unsupported value: {_shown(value)}: supported values: {listed}",
+        message=f"Unsupported value: {_shown(value)}: supported values: {listed}{hint}",
         reason="FieldValueNotSupported",
     )
 

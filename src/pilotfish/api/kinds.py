@@ -12,6 +12,7 @@ from pilotfish.api import (
     istio_validation,
     networking,
     pod_validation,
+    telemetry,
     validation,
 )
 from pilotfish.api.scheme import Kind, Scheme
@@ -21,6 +22,8 @@ STATUS_AND_SCALE = frozenset({"status", "scale"})
 V1 = ("v1",)
 ISTIO_VERSIONS = ("v1", "v1beta1", "v1alpha3")
 ISTIO_CATEGORIES = ("istio-io", "networking-istio-io")
+NOTHING_HONOURED = frozenset({"spec"})
+"""Of a kind that is checked and stored, and that nothing reads yet."""
 
 NAMESPACE = Kind(
     "", V1, "Namespace", "namespaces", core.Namespace,
@@ -88,6 +91,60 @@ SERVICE_ENTRY = Kind(
     validate=istio_validation.service_entry, not_honoured=istio_validation.SERVICE_ENTRY_NOT_HONOURED,
     columns=columns.SERVICE_ENTRY,
 )  # fmt: skip
+VIRTUAL_SERVICE = Kind(
+    "networking.istio.io", ISTIO_VERSIONS, "VirtualService", "virtualservices", networking.VirtualService,
+    short_names=("vs",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
+    validate=istio_validation.virtual_service, warn=istio_validation.virtual_service_warnings,
+    not_honoured=NOTHING_HONOURED, columns=columns.VIRTUAL_SERVICE,
+)  # fmt: skip
+DESTINATION_RULE = Kind(
+    "networking.istio.io", ISTIO_VERSIONS, "DestinationRule", "destinationrules", networking.DestinationRule,
+    short_names=("dr",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
+    validate=istio_validation.destination_rule, warn=istio_validation.destination_rule_warnings,
+    not_honoured=NOTHING_HONOURED, columns=columns.DESTINATION_RULE,
+)  # fmt: skip
+GATEWAY = Kind(
+    "networking.istio.io", ISTIO_VERSIONS, "Gateway", "gateways", networking.Gateway,
+    short_names=("gw",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
+    validate=istio_validation.gateway, warn=istio_validation.gateway_warnings,
+    not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
+)  # fmt: skip
+SIDECAR = Kind(
+    "networking.istio.io", ISTIO_VERSIONS, "Sidecar", "sidecars", networking.Sidecar,
+    categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
+    validate=istio_validation.sidecar, warn=istio_validation.sidecar_warnings,
+    not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
+)  # fmt: skip
+WORKLOAD_ENTRY = Kind(
+    "networking.istio.io", ISTIO_VERSIONS, "WorkloadEntry", "workloadentries", networking.WorkloadEntry,
+    short_names=("we",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
+    validate=istio_validation.workload_entry, warn=istio_validation.workload_entry_warnings,
+    not_honoured=NOTHING_HONOURED, columns=columns.WORKLOAD_ENTRY,
+)  # fmt: skip
+WORKLOAD_GROUP = Kind(
+    "networking.istio.io", ISTIO_VERSIONS, "WorkloadGroup", "workloadgroups", networking.WorkloadGroup,
+    short_names=("wg",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
+    validate=istio_validation.workload_group,
+    not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
+)  # fmt: skip
+ENVOY_FILTER = Kind(
+    "networking.istio.io", ("v1alpha3",), "EnvoyFilter", "envoyfilters", networking.EnvoyFilter,
+    categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
+    validate=istio_validation.envoy_filter, warn=istio_validation.envoy_filter_warnings,
+    not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
+)  # fmt: skip
+PROXY_CONFIG = Kind(
+    "networking.istio.io", ("v1beta1",), "ProxyConfig", "proxyconfigs", networking.ProxyConfig,
+    categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
+    validate=istio_validation.proxy_config, warn=istio_validation.proxy_config_warnings,
+    not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
+)  # fmt: skip
+TELEMETRY = Kind(
+    "telemetry.istio.io", ("v1", "v1alpha1"), "Telemetry", "telemetries", telemetry.Telemetry,
+    short_names=("telemetry",), categories=("istio-io", "telemetry-istio-io"), subresources=STATUS, strict=True,
+    validate=istio_validation.telemetry, warn=istio_validation.telemetry_warnings,
+    not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
+)  # fmt: skip
 ISTIO_OPERATOR = Kind(
     "install.istio.io", ("v1alpha1",), "IstioOperator", "istiooperators", install.IstioOperator,
     short_names=("iop", "io"), subresources=STATUS, strict=True,
@@ -109,6 +166,15 @@ SCHEME = Scheme(
         REPLICA_SET,
         ENDPOINT_SLICE,
         SERVICE_ENTRY,
+        VIRTUAL_SERVICE,
+        DESTINATION_RULE,
+        GATEWAY,
+        SIDECAR,
+        WORKLOAD_ENTRY,
+        WORKLOAD_GROUP,
+        ENVOY_FILTER,
+        PROXY_CONFIG,
+        TELEMETRY,
         ISTIO_OPERATOR,
     )
 )

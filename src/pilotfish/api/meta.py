@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Any, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 import msgspec
 
@@ -14,7 +14,12 @@ Document = dict[str, Any]
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """The base of all typed API data: frozen, camelCase on the wire, defaults left out."""
+    """The base of all typed API data: frozen, camelCase on the wire, defaults left out.
+
+    `ONE_OF` are groups of fields of which at most one may be set (protobuf's oneof); unset ones are None.
+    """
+
+    ONE_OF: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
 
 class OwnerReference(Struct):

@@ -48,7 +48,7 @@ class Kind(Generic[T]):
     `versions` are the served versions, newest first, which share one schema; the first is the stored one.
     `strict` kinds refuse unknown fields whatever the client asks (Istio's); the others keep them.
     `default` fills a document in place; `validate` yields the faults of a typed object, and `validate_update` those
-    of a change, given the new object and the old one.
+    of a change, given the new object and the old one; `warn` yields what is valid and worth a word to whoever wrote it.
     `name_format` says what a name may be (apimachinery validation): a DNS-1123 subdomain or label, or a DNS-1035 label.
     `grace_period` makes deletion graceful: given the document and the seconds that the client asked for (or None), it
     says how many seconds the object stays before whoever runs it removes it; 0 removes it at once.
@@ -70,6 +70,7 @@ class Kind(Generic[T]):
     default: Callable[[Document], None] = _no_defaults
     validate: Callable[[T], Iterable[FieldError]] = _no_errors
     validate_update: Callable[[T, T], Iterable[FieldError]] = _no_update_errors
+    warn: Callable[[T], Iterable[FieldError]] = _no_errors
     name_format: Literal["subdomain", "label", "dns1035"] = "subdomain"
     grace_period: Callable[[Document, int | None], int] | None = None
     not_honoured: frozenset[str] = frozenset()

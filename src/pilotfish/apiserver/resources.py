@@ -150,7 +150,7 @@ class Resources:
         if "finalize" in kind.subresources:
             document.setdefault("spec", {})["finalizers"] = [NAMESPACE_FINALIZER]
         document = self._admitted(kind, document, None, options, settled)
-        self._check(kind, document, None)
+        warnings += self._check(kind, document, None)
         warnings += note_not_honoured(kind, document)
         key = key_of(kind, namespace, name)
         if options.dry_run:
@@ -216,7 +216,7 @@ class Resources:
             track_update(kind, document, old, options.field_manager, subresource)
         if not subresource:
             document = self._admitted(kind, document, old, options, settled)
-        self._check(kind, document, old)
+        warnings += self._check(kind, document, old)
         warnings += note_not_honoured(kind, document)
         if _has_spec(kind) and _without_bookkeeping(document) != _without_bookkeeping(old):
             document["metadata"]["generation"] = int(old["metadata"].get("generation", 0)) + 1
@@ -351,8 +351,8 @@ class Resources:
             kind.default(admitted)
         return admitted
 
-    def _check(self, kind: AnyKind, document: Document, old: Document | None) -> None:
-        """Raises Invalid with every fault of the object, or of the change."""
+    def _check(self, kind: AnyKind, document: Document, old: Document | None) -> tuple[str, ...]:
+        """Warnings about the object. Raises Invalid with every fault of it, or of the change."""
         typed = decode(kind, document)
         errors: list[FieldError] = list(metadata.metadata_errors(kind, typed.metadata))
         errors += kind.validate(typed)
@@ -361,6 +361,7 @@ class Resources:
             errors += kind.validate_update(typed, decode(kind, old))
         if errors:
             raise Invalid.of(kind.kind, kind.group, typed.metadata.name, errors)
+        return tuple(map(str, kind.warn(typed)))
 
     def _check_namespace(self, kind: AnyKind, namespace: str, name: str) -> None:
         if not kind.namespaced:

@@ -161,7 +161,7 @@ def node(home: Home) -> None:
 @pass_home
 def dns(home: Home) -> None:
     """The DNS process (started by the node agent)."""
-    from pilotfish.cli import node as room
+    from pilotfish.cli import dns as room
     from pilotfish.cli import process
 
     process.configure_logging()

@@ -1,4 +1,4 @@
-"""`pilotfish node` and `pilotfish dns`: the node agent put together, and the DNS process that it keeps running."""
+"""`pilotfish node`: the node agent put together, with the DNS process that it keeps running."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import asyncio
 
 import grpc
 
-from pilotfish.cli.process import DNS
-from pilotfish.cli.serve import terminated
+from pilotfish.cli.process import DNS, terminated
 from pilotfish.cli.supervise import keep
 from pilotfish.client.http import HTTPClient
 from pilotfish.client.informers import Informers
@@ -15,8 +14,9 @@ from pilotfish.client.kubeconfig import read_kubeconfig
 from pilotfish.home import Home
 from pilotfish.node import certificates
 from pilotfish.node.agent import Agent
-from pilotfish.node.dns import process as dns_process
 from pilotfish.node.dns.control import DnsControl
+from pilotfish.node.dns.process import control_socket
+from pilotfish.node.inotify import raise_limit
 from pilotfish.node.kubelet.app import build_app
 from pilotfish.node.kubelet.pods import RunningPod
 from pilotfish.node.kubelet.server import serve
@@ -35,9 +35,10 @@ async def node(home: Home) -> None:
     """Run the node agent of a home until SIGTERM; pods, Envoys and the DNS process run on."""
     settings, files, mesh = home.settings(), Files(home.pki), MeshNetwork.of(home)
     await asyncio.to_thread(ensure_host_network, mesh)
+    await asyncio.to_thread(raise_limit, home.run / "inotify")
     client = HTTPClient(read_kubeconfig(home.node_kubeconfig), user_agent="pilotfish-node")
     informers = Informers(client)
-    names = DnsControl(dns_process.control_socket(home))
+    names = DnsControl(control_socket(home))
     networks = await HostNetworks.of(mesh, names)
     pair = files.node.load()
     credentials = grpc.ssl_channel_credentials(files.ca.read_bytes(), pair.key, pair.certificate)
@@ -63,14 +64,6 @@ async def node(home: Home) -> None:
         for task in tasks:
             task.cancel()
     await client.close()
-
-
-async def dns(home: Home) -> None:
-    """Run the DNS process of a home until SIGTERM."""
-    async with asyncio.TaskGroup() as group:
-        serving = group.create_task(dns_process.run(home, home.settings()))
-        await terminated()
-        serving.cancel()
 
 
 class _Pods:

@@ -6,6 +6,7 @@ drops the lock however the process ends, so a stale pid is never mistaken for a 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import logging
@@ -94,6 +95,14 @@ def stop(*pids: int, grace: float = 10.0) -> None:
                 waiting.difference_update(select.select(waiting, [], [], left)[0])
 
 
+async def terminated() -> None:
+    """Return when this process has got SIGTERM or SIGINT."""
+    came = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, came.set)
+    await came.wait()
+
+
 LOG_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"
 
 
@@ -101,7 +110,8 @@ def configure_logging() -> None:
     """Log to standard error (which `spawn` sends to the role's log file) with UTC times."""
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "uvicorn.error"):  # a line for each request, a line for each stream
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def log_file(home: Home, role: str) -> Path:

@@ -6,7 +6,6 @@ The API server over the store, the controllers and the mesh as its clients, and 
 from __future__ import annotations
 
 import asyncio
-import signal
 from functools import lru_cache
 
 from pilotfish.api.core import Pod
@@ -21,6 +20,7 @@ from pilotfish.apiserver.server import build_app
 from pilotfish.apiserver.server import serve as serve_api
 from pilotfish.apiserver.streams.nodes import Nodes
 from pilotfish.apiserver.streams.routes import stream_routes
+from pilotfish.cli.process import terminated
 from pilotfish.client.informer import Informer
 from pilotfish.client.informers import Informers
 from pilotfish.controllers import runtime as controllers
@@ -81,14 +81,6 @@ async def serve(home: Home) -> None:
                 task.cancel()
     finally:
         await store.close()
-
-
-async def terminated() -> None:
-    """Return when SIGTERM or SIGINT has come."""
-    came = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, came.set)
-    await came.wait()
 
 
 def inject_sidecars(request: AdmissionRequest) -> Document:

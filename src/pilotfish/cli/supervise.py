@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import subprocess
 import time
 from typing import Never
 
-from pilotfish.cli.process import NODE, SERVE, running, spawn
+from pilotfish.cli.process import NODE, SERVE, running, spawn, terminated
 from pilotfish.home import Home
 
 log = logging.getLogger(__name__)
@@ -26,13 +25,9 @@ LONGEST_BACKOFF = 5.0
 
 async def supervise(home: Home) -> None:
     """Keep both roles running until cancelled (SIGTERM and SIGINT cancel it); leaves them running then."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sign, stopping.set)
     async with asyncio.TaskGroup() as group:
         keepers = [group.create_task(keep(home, role)) for role in (SERVE, NODE)]
-        await stopping.wait()
+        await terminated()
         for keeper in keepers:
             keeper.cancel()
 

@@ -5,7 +5,6 @@ It is made by the node, as the kubelet makes a static pod, and shown in the API 
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pilotfish.api.meta import Document
@@ -31,7 +30,6 @@ def gateway_pod(settings: Settings, log_level: str = "warning") -> Document:
     env: list[dict[str, Any]] = [
         {"name": "POD_NAME", "valueFrom": of_field("metadata.name")},
         {"name": "POD_NAMESPACE", "valueFrom": of_field("metadata.namespace")},
-        {"name": "PROXY_CONFIG", "value": json.dumps({"concurrency": 2})},
         {"name": "ISTIO_META_CLUSTER_ID", "value": "Kubernetes"},
         {"name": "ISTIO_META_MESH_ID", "value": settings.trust_domain},
         {"name": "ISTIO_META_WORKLOAD_NAME", "value": "node-gateway"},

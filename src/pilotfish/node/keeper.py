@@ -207,11 +207,11 @@ class Keeper:
             started.set()
         else:
             started.set()
-            self._alive(False)
+            self._alive(False, "startup")
 
-    def _alive(self, ok: bool) -> None:
+    def _alive(self, ok: bool, kind: str = "liveness") -> None:
         if not ok:
-            message = f"Container {self.container.name} failed liveness probe, will be restarted"
+            message = f"Container {self.container.name} failed {kind} probe, will be restarted"
             self._around.event("Normal", "Killing", message, self.container.name)
             self._dying.set()
 

@@ -18,7 +18,7 @@ from pilotfish.api.kinds import CONFIG_MAP, POD, SECRET
 from pilotfish.api.meta import timestamp
 from pilotfish.api.scheme import Kind
 from pilotfish.client.backoff import backoff
-from pilotfish.node import environment, podfiles, podrecord, podsandbox, proxy, runtime, volumes
+from pilotfish.node import environment, grpcxds, podfiles, podrecord, podsandbox, proxy, runtime, volumes
 from pilotfish.node.captureannotations import AnnotationError
 from pilotfish.node.containerspec import container_spec
 from pilotfish.node.environment import ConfigError, Sources
@@ -106,10 +106,10 @@ class PodWorker:
                 return
 
     async def _live(self) -> None:
-        """Have the pod's containers run. The proxy's certificate is asked for at once and comes meanwhile."""
+        """Have the pod's containers run. The pod's certificate is asked for at once and comes meanwhile."""
         async with asyncio.TaskGroup() as group:
-            if proxy.proxy_container(self.pod) is not None:
-                proxy.prepare_directory(self.folder)
+            if podsandbox.certified(self.pod):
+                podsandbox.prepare_directories(self.pod, self.folder)
                 group.create_task(podsandbox.certify(self._node, self.pod, self.folder, self._issued))
             await self._run_in_sandboxes()
 
@@ -198,6 +198,8 @@ class PodWorker:
         name = podfiles.hostname(self.pod, self._node.settings.node_name)
         try:
             env = environment.resolve(self.pod, container, sources)
+            if grpcxds.wanted(self.pod) and not is_proxy:
+                env = {**grpcxds.ENVIRONMENT, **env}
             spec = container_spec(self.pod, container, env, image, hostname=name, attempt=attempt)
         except ValueError as error:  # a Secret that is not base64, an annotation that is no number
             raise ConfigError(str(error)) from error
@@ -205,6 +207,9 @@ class PodWorker:
             await self._issued.wait()
             arguments = proxy.parse_arguments([environment.expand(text, spec.env) for text in container.args])
             proxy.write_bootstrap(self.folder, proxy.describe(self.pod, container, spec.env, arguments, ip))
+        elif grpcxds.wanted(self.pod):
+            await self._issued.wait()
+            grpcxds.write_bootstrap(self.folder, self.pod, ip, self._node.settings)
         return spec
 
     async def _sources(self, ip: str, maps: Iterable[str], secrets: Iterable[str]) -> Sources:
@@ -230,7 +235,7 @@ class PodWorker:
         return found
 
     async def _terminate(self) -> None:
-        """End the containers as the pod asks: all at once, but the proxy after those whose traffic it carries."""
+        """End the containers as the pod asks: all at once, but sidecars after those that they serve."""
         grace = self.pod.metadata.deletion_grace_period_seconds
         if grace is None:
             grace = self.pod.spec.termination_grace_period_seconds
@@ -243,16 +248,29 @@ class PodWorker:
                 self._keeping = keepers
                 async with asyncio.TaskGroup() as group:
                     watching = group.create_task(self._observe(changes, keepers))
-                    for proxies in (False, True):
+                    for those in self._farewell(keepers):
                         left = max(0.0, deadline - asyncio.get_running_loop().time())
                         async with asyncio.TaskGroup() as stopping:
-                            for keeper in keepers.values():
-                                if keeper.is_proxy == proxies:
-                                    stopping.create_task(keeper.stop(left))
+                            for keeper in those:
+                                stopping.create_task(keeper.stop(left))
                     watching.cancel()
         except* PodGone:
             self._bury()
         await self._write_status()
+
+    def _farewell(self, keepers: Mapping[str, Keeper]) -> list[list[Keeper]]:
+        """Who is ended together, in order: the containers, the sidecars last to first, the proxy that serves them all.
+
+        Kubernetes ends the sidecars so; the proxy, a container like others to it, would be ended with the first.
+        """
+        apps = [keepers[c.name] for c in self.pod.spec.containers]
+        sidecars = [keepers[c.name] for c in reversed(self.pod.spec.init_containers)]
+        proxies = [keeper for keeper in (*apps, *sidecars) if keeper.is_proxy]
+        return [
+            [keeper for keeper in apps if not keeper.is_proxy],
+            *([keeper] for keeper in sidecars if not keeper.is_proxy),
+            proxies,
+        ]
 
     async def _observe(
         self, changes: AsyncIterator[tuple[ContainerRecord, ...]], keepers: Mapping[str, Keeper]
@@ -280,7 +298,7 @@ class PodWorker:
             running = record is not None and record.running
             status = statuses.get(container_id(record.id)) if record is not None and running else None
             facts[container.name] = ContainerFacts(
-                waiting=None if record else ("ContainerCreating", ""),
+                waiting=None if record else ("", ""),
                 record=record,
                 last=memory.last,
                 restarts=record.attempt if record else memory.restarts,

@@ -14,7 +14,7 @@ from cryptography import x509
 from pilotfish.api.core import Pod
 from pilotfish.api.errors import ApiError
 from pilotfish.client.backoff import backoff
-from pilotfish.node import bootstrap, podfiles, proxy, sandbox, volumes
+from pilotfish.node import bootstrap, grpcxds, podfiles, proxy, sandbox, volumes
 from pilotfish.node.capture import CaptureSpec
 from pilotfish.node.captureannotations import capture_spec
 from pilotfish.node.environment import Sources
@@ -52,7 +52,12 @@ async def make(node: NodeContext, pod: Pod, folder: PodFolder, sources: Sources)
     spec = Sandbox(
         hostname=podfiles.hostname(pod, node.settings.node_name),
         netns=str(attachment.netns or ""),
-        binds=(*_files(node, pod, folder, attachment.ip), *(proxy.binds() if container else ()), *mounts),
+        binds=(
+            *_files(node, pod, folder, attachment.ip),
+            *(proxy.binds() if container else ()),
+            *(grpcxds.binds() if grpcxds.wanted(pod) else ()),
+            *mounts,
+        ),
         relay=relay,
     )
     await sandbox.launch(folder, spec)
@@ -105,8 +110,20 @@ def identity(node: NodeContext, pod: Pod) -> str:
     return f"spiffe://{node.settings.trust_domain}/ns/{pod.namespace}/sa/{account}"
 
 
+def certified(pod: Pod) -> bool:
+    """Whether anything in the pod speaks to the control plane."""
+    return proxy.proxy_container(pod) is not None or grpcxds.wanted(pod)
+
+
+def prepare_directories(pod: Pod, folder: PodFolder) -> None:
+    """Make room for certificates. Raises OSError."""
+    proxy.prepare_directory(folder)
+    if grpcxds.wanted(pod):
+        grpcxds.prepare_directory(folder)
+
+
 async def certify(node: NodeContext, pod: Pod, folder: PodFolder, issued: asyncio.Event) -> None:
-    """Keep the proxy's certificate valid until cancelled; `issued` is set as soon as there is one."""
+    """Keep the pod's certificate valid until cancelled; `issued` is set as soon as there is one."""
     path = folder.proxy / bootstrap.CERTIFICATE_CHAIN
     if path.exists() and (folder.proxy / bootstrap.PRIVATE_KEY).exists() and _seconds_left(path.read_bytes()) > 0:
         issued.set()
@@ -119,6 +136,8 @@ async def certify(node: NodeContext, pod: Pod, folder: PodFolder, issued: asynci
             log.warning("pod %s/%s: %s", pod.namespace, pod.name, error)
             await asyncio.sleep(next(delays))
             continue
+        if grpcxds.wanted(pod):
+            grpcxds.write_certificate(folder, certificate)
         proxy.write_certificate(folder, certificate)
         issued.set()
         delays = backoff()

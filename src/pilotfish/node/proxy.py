@@ -35,6 +35,11 @@ LOG_FORMAT = "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v\tthread=%t"
 FLUSH_MILLISECONDS = 100
 """How long an access-log line may wait in Envoy (Istio: 1000): who has just made a call looks for it at once."""
 
+CPU_LIMIT = "ISTIO_CPU_LIMIT"
+"""The variable in which injection puts the container's CPU limit, in CPUs and rounded up."""
+
+DEFAULT_WORKERS = 2
+
 _META = "ISTIO_META_"
 _META_JSON = "ISTIO_METAJSON_"
 _JSON_KEYS = frozenset({"POD_PORTS"})
@@ -122,10 +127,18 @@ def proxy_config(env: Mapping[str, str]) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def concurrency(env: Mapping[str, str]) -> int:
-    """How many workers (Istio: ProxyConfig.concurrency, 2 unless set)."""
-    value = proxy_config(env).get("concurrency", 2)
-    return value if isinstance(value, int) else 2
+def concurrency(container: Container, env: Mapping[str, str]) -> int:
+    """How many workers; 0 is one for each CPU.
+
+    ProxyConfig.concurrency where it is set, else what fits the container's CPU limit (Istio since 1.23), else
+    DEFAULT_WORKERS; never more by default than the machine has CPUs, since each costs memory for every host in use.
+    """
+    chosen = proxy_config(env).get("concurrency")
+    if isinstance(chosen, int):
+        return chosen
+    resources = container.resources if isinstance(container.resources, Mapping) else {}
+    limit = env.get(CPU_LIMIT, "") if "cpu" in (resources.get("limits") or {}) else ""
+    return min(int(limit) if limit.isdecimal() and int(limit) else DEFAULT_WORKERS, os.cpu_count() or 1)
 
 
 def node_metadata(pod: Pod, container: Container, env: Mapping[str, str], ip: str) -> dict[str, Any]:

@@ -86,6 +86,11 @@ class PodFolder:
         """Bootstrap and certificates of the pod's proxy."""
         return self.path / "proxy"
 
+    @property
+    def grpc(self) -> Path:
+        """Bootstrap and certificates of gRPC's own xDS clients in the pod."""
+        return self.path / "grpc"
+
     def spec(self, container: str) -> Path:
         """How a container was last started."""
         return self.path / "specs" / f"{container}.json"

@@ -28,9 +28,12 @@ QOS_CLASS = "BestEffort"
 
 @dataclass(frozen=True)
 class ContainerFacts:
-    """One container as it is. `waiting` is (reason, message) while there is no run of it to tell of."""
+    """One container as it is. `waiting` is (reason, message) while there is no run of it to tell of.
 
-    waiting: tuple[str, str] | None = ("ContainerCreating", "")
+    The reason is "" of a container whose turn has not come.
+    """
+
+    waiting: tuple[str, str] | None = ("", "")
     record: ContainerRecord | None = None
     last: ContainerStateTerminated | None = None
     restarts: int = 0
@@ -55,11 +58,13 @@ class PodFacts:
 
 def pod_status(pod: Pod, facts: PodFacts, now: dt.datetime) -> PodStatus:
     """The status that the API should show; a condition that stays as it was keeps its time."""
-    init = _statuses(pod.spec.init_containers, facts)
-    main = _statuses(pod.spec.containers, facts)
+    turn = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
+    init = _statuses(pod.spec.init_containers, facts, turn)
+    main = _statuses(pod.spec.containers, facts, turn)
     phase = _phase(pod, init, main)
-    initialized = all(_done(status) for status in init)
-    unready = [status.name for status in main if not status.ready]
+    incomplete = [status.name for status, passed in zip(init, _passed(pod, init), strict=True) if not passed]
+    sidecars = [s for c, s in zip(pod.spec.init_containers, init, strict=True) if c.restart_policy == "Always"]
+    unready = [status.name for status in (*sidecars, *main) if not status.ready]
     finished = phase in ("Succeeded", "Failed")
 
     def readiness(type: str) -> Condition:
@@ -70,11 +75,10 @@ def pod_status(pod: Pod, facts: PodFacts, now: dt.datetime) -> PodStatus:
             return Condition(type=type, status="False", reason="ContainersNotReady", message=message)
         return Condition(type=type, status="True")
 
-    incomplete = [status.name for status in init if not _done(status)]
     conditions = [
         Condition(type="PodReadyToStartContainers", status="True" if facts.ip and not finished else "False"),
         Condition(type="Initialized", status="True")
-        if initialized
+        if not incomplete
         else Condition(
             type="Initialized",
             status="False",
@@ -123,15 +127,16 @@ def container_id(id: str) -> str:
     return f"{RUNTIME}://{id}"
 
 
-def _statuses(containers: Sequence[Container], facts: PodFacts) -> tuple[ContainerStatus, ...]:
-    return tuple(_container_status(c, facts.containers.get(c.name, ContainerFacts())) for c in containers)
+def _statuses(containers: Sequence[Container], facts: PodFacts, turn: str) -> tuple[ContainerStatus, ...]:
+    return tuple(_container_status(c, facts.containers.get(c.name, ContainerFacts()), turn) for c in containers)
 
 
-def _container_status(container: Container, facts: ContainerFacts) -> ContainerStatus:
+def _container_status(container: Container, facts: ContainerFacts, turn: str) -> ContainerStatus:
+    """`turn` is why a container waits whose turn has not come."""
     record = facts.record
     if facts.waiting is not None or record is None:
-        reason, message = facts.waiting or ("ContainerCreating", "")
-        state = ContainerState(waiting=ContainerStateWaiting(reason=reason, message=message))
+        reason, message = facts.waiting or ("", "")
+        state = ContainerState(waiting=ContainerStateWaiting(reason=reason or turn, message=message))
     elif record.running:
         state = ContainerState(running=ContainerStateRunning(started_at=moment(record.started_at)))
     else:
@@ -149,6 +154,14 @@ def _container_status(container: Container, facts: ContainerFacts) -> ContainerS
     )
 
 
+def _passed(pod: Pod, init: Sequence[ContainerStatus]) -> list[bool]:
+    """Of each init container, whether what comes after it may run: it has done its work, or as a sidecar is up."""
+    return [
+        bool(status.started) if container.restart_policy == "Always" else _done(status)
+        for container, status in zip(pod.spec.init_containers, init, strict=True)
+    ]
+
+
 def _done(status: ContainerStatus) -> bool:
     return status.state.terminated is not None and status.state.terminated.exit_code == 0
 
@@ -156,8 +169,12 @@ def _done(status: ContainerStatus) -> bool:
 def _phase(pod: Pod, init: Sequence[ContainerStatus], main: Sequence[ContainerStatus]) -> str:
     """Kubernetes: kubelet_pods.go, getPhase."""
     policy = pod.spec.restart_policy or "Always"
-    for status in init:
-        if not _done(status):
+    for container, status in zip(pod.spec.init_containers, init, strict=True):
+        if container.restart_policy == "Always":
+            # A sidecar that was up once holds nothing back, as it may end and start again at any time.
+            if not status.started and status.state.terminated is None and status.last_state.terminated is None:
+                return "Pending"
+        elif not _done(status):
             return "Failed" if status.state.terminated is not None and policy == "Never" else "Pending"
     if any(s.state.waiting is not None and s.last_state.terminated is None for s in main):
         return "Pending"

@@ -21,6 +21,7 @@ from pilotfish.xds.name_tables import NameTables
 from pilotfish.xds.node_ports import NodePorts
 from pilotfish.xds.outbound import Audience
 from pilotfish.xds.parts import Part, differences, merged, specs_of
+from pilotfish.xds.proxyless import Proxyless
 from pilotfish.xds.scope import Scope
 from pilotfish.xds.selection import Common, Selection
 from pilotfish.xds.settings import ProxySettings
@@ -87,6 +88,7 @@ class Generator:
         self.demands = Demands(model)
         self._scopes: dict[Audience, Scope] = {}
         self._commons: dict[Audience, Common] = {}
+        self._proxyless: dict[Audience, Proxyless] = {}
         self._name_tables: dict[bool, NameTables] = {}
         self._node_ports: NodePorts | None = None
         self._inbound = InboundIndex()
@@ -171,6 +173,9 @@ class Generator:
             selections = common.update(names)
             updated += [common, *selections]
             users += (p.user for s in selections for p in self._proxies[s] if p.user is not None and p.user.waiting)
+        for proxyless in self._proxyless.values():
+            proxyless.update(names)
+            updated.append(proxyless)
         for tables in self._name_tables.values():
             tables.update(names)
             updated.append(tables)
@@ -213,6 +218,11 @@ class Generator:
             inbound = Inbound(key, node.ip, labels_of(node.labels), audience, self.model)
             self._inbound.put(inbound)
             return *self._outbound(audience, proxy.user), inbound
+        if node.type == "grpc":
+            audience = Audience(node.namespace, ipv6, self.settings)
+            if audience not in self._proxyless:
+                self._proxyless[audience] = Proxyless(audience, self.model)
+            return (self._proxyless[audience],)
         if node.type == "router" and node.labels.get(GATEWAY_LABEL) == "node":
             if self._node_ports is None:
                 self._node_ports = NodePorts(self.settings, self.model)
@@ -250,6 +260,8 @@ class Generator:
                     del self._commons[part.audience]
                 case Selection():
                     part.close()
+                case Proxyless():
+                    del self._proxyless[part.audience]
                 case NameTables():
                     del self._name_tables[part.ipv6]
                 case NodePorts():

@@ -47,7 +47,9 @@ class NameTables(ContestedPart):
     def _tables(self, scope: str, host: Host) -> Iterator[NameSpec]:
         service = host.service
         kubernetes = service.registry is Registry.KUBERNETES
-        addresses = tuple(a for a in service.addresses if self._usable(a))
+        # What a ServiceEntry's author has listed is given as it is: a name of ours is never an unknown one.
+        listed = tuple(a for a in service.addresses if not kubernetes and _is_address(a))
+        addresses = tuple(a for a in service.addresses if self._usable(a)) or listed
         found = service.resolution is Resolution.PASSTHROUGH and not service.addresses
         pods = [e for e in _endpoints(host) if self._usable(e.address)] if found else []
         addresses = addresses or tuple(dict.fromkeys(e.address for e in pods))
@@ -72,11 +74,16 @@ class NameTables(ContestedPart):
             )
 
     def _usable(self, address: str) -> bool:
-        """Ranges and host names are no answers."""
-        try:
-            return (ipaddress.ip_address(address).version == 6) is self.ipv6
-        except ValueError:
-            return False
+        """Whether it is an address of our family; ranges and host names are no answers."""
+        return _is_address(address) and (":" in address) is self.ipv6
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _audience(host: Host) -> set[str]:

@@ -210,7 +210,7 @@ def _route_name(service: Service, port: ServicePort) -> str:
 
 def _virtual_host(service: Service, port: ServicePort, audience: Audience) -> WantedHost:
     own = [service.hostname, f"{service.hostname}."] if "*" not in service.hostname else [service.hostname]
-    short = _short_names(service, audience)
+    short = short_names(service, audience)
     if service.headless:
         own += [f"*.{name}" for name in own]
         short += [f"*.{name}" for name in short]
@@ -226,7 +226,7 @@ def _virtual_host(service: Service, port: ServicePort, audience: Audience) -> Wa
     )
 
 
-def _short_names(service: Service, audience: Audience) -> list[str]:
+def short_names(service: Service, audience: Audience) -> list[str]:
     """The shorter names of a Kubernetes service, as a pod's search domains complete them."""
     suffix = f".svc.{audience.settings.cluster_domain}"
     if not service.hostname.endswith(suffix):

@@ -71,18 +71,20 @@ class Part(ABC):
 NO_AGE: Age = ("", "", "", "")
 """For a claimant that is gone, and claims nothing."""
 
-Claimed = dict[Hashable, tuple[Age, Spec]]
+Claimed = dict[Hashable, tuple[tuple[int, Age], Spec]]
 
 
 class ContestedPart(Part):
-    """A part in which several hosts may claim one name: the oldest has it, and the next gets it when that one goes."""
+    """A part in which several hosts may claim one name: of those with the lowest rank the oldest has it, and the next
+    gets it when that one goes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._claimed_by: dict[Hashable, tuple[tuple[str, str], ...]] = {}
         self._claims: dict[tuple[str, str], Claimed] = {}
 
-    def claim(self, claimant: Hashable, age: Age, specs: Iterable[Spec]) -> None:
+    def claim(self, claimant: Hashable, age: Age, specs: Iterable[Spec], *, rank: int = 0) -> None:
         """Have the claimant claim these specs' names, and none that it claimed before."""
         wanted = {(spec.type_url, spec.name): spec for spec in specs}
         before = self._claimed_by.pop(claimant, ())
@@ -91,7 +93,7 @@ class ContestedPart(Part):
         for where in before:
             del self._claims[where][claimant]
         for where, spec in wanted.items():
-            self._claims.setdefault(where, {})[claimant] = age, spec
+            self._claims.setdefault(where, {})[claimant] = (rank, age), spec
         for where in {*before, *wanted}:
             claims = self._claims[where]
             if claims:

@@ -35,7 +35,13 @@ def test_the_pull_policy_follows_the_tag(image: str, policy: str) -> None:
 
 def test_a_pod_is_complete() -> None:
     probe = {"httpGet": {"port": 80}}
-    container = {"name": "c", "image": "i:1", "ports": [{"containerPort": 80}], "readinessProbe": probe}
+    container = {
+        "name": "c",
+        "image": "i:1",
+        "ports": [{"containerPort": 80}],
+        "readinessProbe": probe,
+        "livenessProbe": {"grpc": {"port": 80}},
+    }
     pod = defaulted("pods", {"spec": {"containers": [container], "volumes": [{"name": "v"}]}})
     assert pod["spec"]["restartPolicy"] == "Always"
     assert pod["spec"]["terminationGracePeriodSeconds"] == 30
@@ -45,6 +51,7 @@ def test_a_pod_is_complete() -> None:
     (c,) = pod["spec"]["containers"]
     assert c["ports"] == [{"containerPort": 80, "protocol": "TCP"}]
     assert c["readinessProbe"]["httpGet"] == {"port": 80, "path": "/", "scheme": "HTTP"}
+    assert c["livenessProbe"]["grpc"] == {"port": 80, "service": ""}
     assert (c["readinessProbe"]["periodSeconds"], c["readinessProbe"]["failureThreshold"]) == (10, 3)
 
 

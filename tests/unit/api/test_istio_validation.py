@@ -1,6 +1,7 @@
 import pytest
 
 from pilotfish.api.decode import decode
+from pilotfish.api.errors import Invalid
 from pilotfish.api.istio_validation import istio_operator, service_entry
 from pilotfish.api.kinds import ISTIO_OPERATOR, SERVICE_ENTRY
 
@@ -20,7 +21,10 @@ def an_entry(**changes):
 
 
 def faults_in(**changes):
-    return {fault.path: fault.message for fault in service_entry(an_entry(**changes))}
+    try:
+        return {fault.path: fault.message for fault in service_entry(an_entry(**changes))}
+    except Invalid as refused:
+        return {cause["field"]: cause["message"] for cause in refused.details["causes"]}
 
 
 def port(number=80, name="http", protocol="HTTP", **more):

@@ -116,3 +116,21 @@ def test_resident_memory() -> None:
     gone.join()
     assert pid is not None
     assert process.resident_kib(pid) == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [
+        ("dns", {"pilotfish.apiserver", "pilotfish.xds", "pilotfish.client", "pilotfish.pki", "pyroute2", "uvicorn"}),
+        (
+            "node",
+            {"pilotfish.apiserver", "pilotfish.controllers", "pilotfish.mesh", "pilotfish.store", "pilotfish.xds"},
+        ),
+        ("supervise", {"pilotfish.apiserver", "pilotfish.node", "pilotfish.client", "grpc"}),
+    ],
+)
+def test_a_process_loads_what_its_role_needs(module: str, unneeded: set[str]) -> None:
+    """The time to load is the time that a killed process is missing, and the memory is there for its life."""
+    program = f"import sys, pilotfish.cli.{module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not unneeded & set(loaded)

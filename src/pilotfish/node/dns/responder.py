@@ -19,7 +19,6 @@ from pilotfish.node.dns.wire import Query, Rcode
 log = logging.getLogger(__name__)
 
 MAX_TCP_SIZE = 65535
-_ID_SIZE = 2
 _ROTATIONS = 8
 """How many orders of a name's addresses are prepared."""
 
@@ -162,14 +161,15 @@ class Responder:
     ) -> bytes:
         """The answer for a name of ours; `keep` it for all who ask the same."""
         self._counters.built += 1
-        bodies = _owned(query, addresses, found.alias_length)
+        turns = _owned(query, addresses, found.alias_length)
         if tcp:
-            return random.choice(bodies)
-        if any(len(body) + _ID_SIZE > query.udp_limit for body in bodies):
+            return wire.answer(query, records=random.choice(turns))
+        bodies = [wire.answer(query, records=records) for records in turns]
+        if any(len(body) + wire.ID_SIZE > query.udp_limit for body in bodies):
             self._counters.truncated += 1
-            bodies = [wire.truncated(query)]
+            bodies = [wire.truncated(query, records) for records in turns]
         if query.plain and keep:
-            view.hot.add(query.packet[_ID_SIZE:], bodies, found.consulted)
+            view.hot.add(query.packet[wire.ID_SIZE :], bodies, found.consulted)
         return bodies[0]
 
     def _unknown(self, view: View, query: Query, consulted: Sequence[bytes], *, tcp: bool) -> bytes | Query:
@@ -182,7 +182,7 @@ class Responder:
         self._counters.unknown_in_mesh_domain += 1
         body = wire.answer(query, Rcode.NXDOMAIN)
         if query.plain and not tcp:
-            view.hot.add(query.packet[_ID_SIZE:], [body], consulted)
+            view.hot.add(query.packet[wire.ID_SIZE :], [body], consulted)
         return body
 
     def _in_mesh_domain(self, name: bytes) -> bool:
@@ -192,7 +192,7 @@ class Responder:
     def _ask_upstream(self, query: Query, *, tcp: bool) -> bytes | Query:
         """What is known without asking: an answer that is still fresh, or that there is nobody to ask."""
         known = self._upstream.known(query)
-        if known is None or (isinstance(known, bytes) and len(known) + _ID_SIZE > _limit(query, tcp=tcp)):
+        if known is None or (isinstance(known, bytes) and len(known) + wire.ID_SIZE > _limit(query, tcp=tcp)):
             return query
         return self._outcome(query, known, tcp=tcp)
 
@@ -213,7 +213,7 @@ class Responder:
     def _outcome(self, query: Query, outcome: bytes | Rcode, *, tcp: bool) -> bytes:
         if isinstance(outcome, Rcode):
             return wire.answer(query, outcome, authoritative=False)
-        if len(outcome) + _ID_SIZE > _limit(query, tcp=tcp):
+        if len(outcome) + wire.ID_SIZE > _limit(query, tcp=tcp):
             self._counters.truncated += 1
             return wire.truncated(query)
         return outcome
@@ -223,11 +223,11 @@ def _limit(query: Query, *, tcp: bool) -> int:
     return MAX_TCP_SIZE if tcp else query.udp_limit
 
 
-def _owned(query: Query, addresses: Addresses, alias_length: int) -> list[bytes]:
-    """The answers for a name of ours, to be given in turn: the order of addresses rotates, as Istio shuffles it."""
+def _owned(query: Query, addresses: Addresses, alias_length: int) -> list[list[bytes]]:
+    """A name of ours as records, to be given in turn: the order of addresses rotates, as Istio shuffles it."""
     chosen = addresses.of_type(query.qtype)
     rotations = [chosen[n:] + chosen[:n] for n in range(min(len(chosen), _ROTATIONS))] or [()]
     if alias_length and chosen:
         target = query.question[:alias_length] + b"\0"
-        return [wire.answer(query, records=wire.alias_records(query, target, r)) for r in rotations]
-    return [wire.answer(query, records=wire.address_records(r)) for r in rotations]
+        return [wire.alias_records(query, target, rotation) for rotation in rotations]
+    return [wire.address_records(rotation) for rotation in rotations]

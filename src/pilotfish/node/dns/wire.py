@@ -8,11 +8,13 @@ An answer is written without its first two bytes, the id: the same bytes then se
 from __future__ import annotations
 
 import enum
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 HEADER_SIZE = 12
+ID_SIZE = 2
 MAX_NAME = 255
 CLASSIC_UDP_SIZE = 512
 MAX_UDP_SIZE = 4096
@@ -243,9 +245,13 @@ def answer(
     return _assemble(query, flags, rcode, records)
 
 
-def truncated(query: Query) -> bytes:
-    """The answer that sends a client to TCP."""
-    return _assemble(query, QR | RA | AA | TC | query.flags & (RD | CD), Rcode.NOERROR, ())
+def truncated(query: Query, records: Sequence[bytes] = ()) -> bytes:
+    """The answer that sends a client to TCP; what fits of the records is for resolvers that never go there (musl)."""
+    flags = QR | RA | AA | TC | query.flags & (RD | CD)
+    room = query.udp_limit - ID_SIZE - len(_assemble(query, flags, Rcode.NOERROR, ()))
+    ends = itertools.accumulate(map(len, records))
+    fitting = sum(1 for end in ends if end <= room)
+    return _assemble(query, flags, Rcode.NOERROR, records[:fitting])
 
 
 def _assemble(query: Query, flags: int, rcode: Rcode, records: Sequence[bytes]) -> bytes:

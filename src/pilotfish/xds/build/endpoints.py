@@ -32,11 +32,10 @@ def load_assignment(cluster: str, endpoints: tuple[Endpoint, ...]) -> endpoint_p
     ordered = sorted(endpoints, key=lambda e: (e.locality, e.address, e.port))
     for locality, group in groupby(ordered, key=lambda e: e.locality):
         members = list(group)
-        found = assignment.endpoints.add()
-        if locality:
-            region, _, rest = locality.partition("/")
-            zone, _, sub_zone = rest.partition("/")
-            found.locality.CopyFrom(base_pb2.Locality(region=region, zone=zone, sub_zone=sub_zone))
+        region, _, rest = locality.partition("/")
+        zone, _, sub_zone = rest.partition("/")
+        # Also where nothing is known of it: gRPC's xDS clients refuse endpoints without a locality.
+        found = assignment.endpoints.add(locality=base_pb2.Locality(region=region, zone=zone, sub_zone=sub_zone))
         found.load_balancing_weight.value = sum(e.weight for e in members)
         found.lb_endpoints.extend(_endpoint(e) for e in members)
     return assignment

@@ -93,10 +93,16 @@ def _http_filters(grpc_web: bool) -> tuple[hcm_pb2.HttpFilter, ...]:
     ]
     if grpc_web:
         chosen.insert(0, ("grpc_web", grpc_web_pb2.GrpcWeb()))
-    return tuple(
-        hcm_pb2.HttpFilter(name=f"envoy.filters.http.{name}", typed_config=common.any_of(config))
-        for name, config in chosen
-    )
+    return tuple(_http_filter(name, config) for name, config in chosen)
+
+
+def router() -> hcm_pb2.HttpFilter:
+    """The filter that every chain of HTTP filters ends with."""
+    return _http_filter("router", router_pb2.Router())
+
+
+def _http_filter(name: str, config: Message) -> hcm_pb2.HttpFilter:
+    return hcm_pb2.HttpFilter(name=f"envoy.filters.http.{name}", typed_config=common.any_of(config))
 
 
 def _listener_filter(name: str, config: Message) -> listener_components_pb2.ListenerFilter:

@@ -107,11 +107,13 @@ def test_an_alias_answer_chains() -> None:
     ]
 
 
-def test_a_truncated_answer_has_no_records() -> None:
+def test_a_truncated_answer_has_the_records_that_fit() -> None:
     packet = query("web.mesh")
-    response = read(packet[:2] + wire.truncated(asked(packet)))
-    assert response.header.tc == 1
-    assert response.rr == []
+    addresses = [bytes((10, 0, 0, n)) for n in range(100)]
+    for records, kept in (([], 0), (wire.address_records(addresses), (512 - len(packet)) // 16)):
+        response = read(packet[:2] + wire.truncated(asked(packet), records))
+        assert response.header.tc == 1
+        assert len(response.rr) == kept
 
 
 @pytest.mark.parametrize("bad", ["a..b", "x" * 64, ".".join(["abcdefgh"] * 30)])

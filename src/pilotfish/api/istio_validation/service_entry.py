@@ -1,18 +1,17 @@
-"""What Istio refuses of its own kinds (pkg/config/validation: ValidateServiceEntry), told by field."""
+"""What Istio refuses of a ServiceEntry (pkg/config/validation: ValidateServiceEntry)."""
 
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Collection, Iterator
-from typing import Any
 
 from pilotfish.api.errors import FieldError
 from pilotfish.api.faults import duplicate, forbidden, invalid, required, unsupported
-from pilotfish.api.install import IstioOperator
-from pilotfish.api.networking import ServiceEntry, ServiceEntryPort, ServiceEntrySpec, WorkloadEntrySpec
+from pilotfish.api.istio_validation import values
+from pilotfish.api.istio_validation.hosts import host_fault, is_ip, is_label
+from pilotfish.api.networking.service_entry import ServiceEntry, ServiceEntryPort, ServiceEntrySpec
+from pilotfish.api.networking.workload_entry import WorkloadEntrySpec
 
-PROFILES = ("default", "demo", "empty", "minimal")
 SERVICE_ENTRY_NOT_HONOURED = frozenset(
     {
         "spec.endpoints[].network",
@@ -22,23 +21,9 @@ SERVICE_ENTRY_NOT_HONOURED = frozenset(
     }
 )
 """Fields of a ServiceEntry that are accepted and change nothing yet."""
-PROTOCOLS = (
-    *("HTTP", "HTTP2", "HTTPS", "HTTP_PROXY", "GRPC", "GRPC-Web"),
-    *("TCP", "TLS", "UDP", "Mongo", "MySQL", "Redis"),
-)
-RESOLUTIONS = ("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS")
-LOCATIONS = ("MESH_EXTERNAL", "MESH_INTERNAL")
 _NAMED_BY_CLIENT = {"http", "http2", "http_proxy", "grpc", "grpc-web", "https", "tls"}
 """Protocols whose clients name the host that they want, so that several hosts can share an address."""
 _DYNAMIC_PROTOCOLS = {"http", "http2", "grpc", "tls"}
-_LONGEST_HOST = 255
-
-_LABEL = "[a-zA-Z0-9](?:[-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?"
-_IS_LABEL = re.compile(_LABEL)
-_IS_FIRST_LABEL = re.compile(rf"\*|(?:\*-?)?{_LABEL}")
-_LABEL_KEY = re.compile(r"(?:[a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-_LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_UNIX = "unix://"
 
 
 def service_entry(entry: ServiceEntry) -> Iterator[FieldError]:
@@ -47,16 +32,11 @@ def service_entry(entry: ServiceEntry) -> Iterator[FieldError]:
     yield from _hosts(spec)
     yield from _addresses(spec)
     yield from _ports(spec)
-    if spec.location not in LOCATIONS:
-        yield unsupported("spec.location", spec.location, LOCATIONS)
-    yield from _export_to(entry.namespace, spec.export_to)
+    yield from values.export_to(entry.namespace, spec.export_to, to_no_one=True)
     if spec.workload_selector is not None:
         if spec.endpoints:
             yield forbidden("spec.workloadSelector", "give either endpoints or a workloadSelector, not both")
-        for key, value in spec.workload_selector.labels.items():
-            if not key or "*" in key + value:
-                why = "a label to select by is a key and a value, without wildcards"
-                yield invalid("spec.workloadSelector.labels", f"{key}={value}", why)
+        yield from values.selector("spec.workloadSelector.labels", spec.workload_selector.labels)
     match spec.resolution:
         case "NONE":
             if spec.endpoints:
@@ -68,8 +48,6 @@ def service_entry(entry: ServiceEntry) -> Iterator[FieldError]:
             yield from _resolved_by_dns(spec)
         case "DYNAMIC_DNS":
             yield from _resolved_on_demand(spec)
-        case _:
-            yield unsupported("spec.resolution", spec.resolution, RESOLUTIONS)
     yield from _several_hosts(spec)
 
 
@@ -82,29 +60,8 @@ def _hosts(spec: ServiceEntrySpec) -> Iterator[FieldError]:
             yield invalid(
                 path, host, 'a wildcard for every name is not allowed; name a domain, such as "*.example.com"'
             )
-        elif fault := _host_fault(host, wildcard=True):
+        elif fault := host_fault(host, wildcard=True):
             yield invalid(path, host, fault)
-
-
-def _host_fault(host: str, *, wildcard: bool) -> str:
-    """Why a text is no host name, or "" if it is one; with `wildcard` its first label may be, or begin with, a star."""
-    if not host:
-        return "a host name must not be empty"
-    if len(host) > _LONGEST_HOST:
-        return f"a host name has at most {_LONGEST_HOST} characters"
-    labels = host.split(".")
-    first = 0
-    if wildcard:
-        if not _IS_FIRST_LABEL.fullmatch(labels[0]):
-            return f'the label "{labels[0]}" is not 1 to 63 letters, digits and "-", nor a wildcard such as "*"'
-        first = 1
-    if labels[-1].isdecimal() and len(labels) > first:
-        return "the last label of a host name must not be a number"
-    # The last label may be empty: "example.com." is the name without a search domain.
-    for position, label in enumerate(labels[first:], first):
-        if not _IS_LABEL.fullmatch(label) and (label or position != len(labels) - 1):
-            return f'the label "{label}" is not 1 to 63 letters, digits and "-"'
-    return ""
 
 
 def _addresses(spec: ServiceEntrySpec) -> Iterator[FieldError]:
@@ -127,7 +84,7 @@ def _ports(spec: ServiceEntrySpec) -> Iterator[FieldError]:
         path = f"spec.ports[{position}]"
         if not port.name:
             yield required(f"{path}.name", "every port needs a name")
-        elif not _IS_LABEL.fullmatch(port.name):
+        elif not is_label(port.name):
             yield invalid(f"{path}.name", port.name, 'expected 1 to 63 letters, digits and "-"')
         elif port.name in names:
             yield duplicate(f"{path}.name", port.name)
@@ -135,30 +92,11 @@ def _ports(spec: ServiceEntrySpec) -> Iterator[FieldError]:
             yield duplicate(f"{path}.number", port.number)
         names.add(port.name)
         numbers.add(port.number)
-        if not _is_port(port.number):
-            yield invalid(f"{path}.number", port.number, "a port is from 1 to 65535")
-        if port.target_port and not _is_port(port.target_port):
-            yield invalid(f"{path}.targetPort", port.target_port, "a port is from 1 to 65535")
-        if port.protocol and port.protocol.lower() not in {word.lower() for word in PROTOCOLS}:
-            yield unsupported(f"{path}.protocol", port.protocol, PROTOCOLS)
-
-
-def _is_port(number: int) -> bool:
-    return 1 <= number <= 65535
-
-
-def _export_to(namespace: str, targets: tuple[str, ...]) -> Iterator[FieldError]:
-    seen: set[str] = set()
-    for position, target in enumerate(targets):
-        path = f"spec.exportTo[{position}]"
-        meant = namespace if target == "." and namespace else target
-        if meant in seen:
-            yield duplicate(path, target)
-        seen.add(meant)
-        if target not in (".", "*", "~") and not _IS_LABEL.fullmatch(target):
-            yield invalid(path, target, 'expected ".", "*", "~" or the name of a namespace')
-        elif target in ("*", "~") and len(targets) > 1:
-            yield invalid(path, target, "it stands for everyone or no one, so it must be the only entry")
+        yield from values.port_number(f"{path}.number", port.number)
+        if port.target_port:
+            yield from values.port_number(f"{path}.targetPort", port.target_port)
+        if port.protocol:
+            yield from values.protocol(f"{path}.protocol", port.protocol)
 
 
 def _endpoints(spec: ServiceEntrySpec, *, by_name: bool) -> Iterator[FieldError]:
@@ -167,11 +105,7 @@ def _endpoints(spec: ServiceEntrySpec, *, by_name: bool) -> Iterator[FieldError]
         path = f"spec.endpoints[{position}]"
         yield from _endpoint_address(f"{path}.address", endpoint, len(spec.ports), by_name=by_name)
         yield from _endpoint_ports(f"{path}.ports", endpoint.ports, port_names)
-        for key, value in endpoint.labels.items():
-            if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
-                yield invalid(f"{path}.labels", f"{key}={value}", "this is no Kubernetes label")
-        if endpoint.weight < 0:
-            yield invalid(f"{path}.weight", endpoint.weight, "a weight is at least 0")
+        yield from values.labels(f"{path}.labels", endpoint.labels)
 
 
 def _endpoint_address(path: str, endpoint: WorkloadEntrySpec, ports: int, *, by_name: bool) -> Iterator[FieldError]:
@@ -179,19 +113,17 @@ def _endpoint_address(path: str, endpoint: WorkloadEntrySpec, ports: int, *, by_
     if not address:
         if not endpoint.network:
             yield required(path, "an endpoint needs an address, or a network through whose gateway it is reached")
-    elif address.startswith(_UNIX) and not by_name:
-        socket = address.removeprefix(_UNIX)
-        if not socket.startswith(("/", "@")) or socket.endswith("/"):
-            yield invalid(path, address, "expected the absolute path of a socket, or @ and an abstract name")
+    elif address.startswith(values.UNIX) and not by_name:
+        yield from values.unix_socket(path, address)
         if endpoint.ports:
             yield forbidden(path.removesuffix("address") + "ports", "a Unix socket has no ports")
         if ports != 1:
             yield invalid(path, address, f"a Unix socket serves exactly one port, and spec.ports has {ports}")
-    elif not _is_ip(address):
+    elif not is_ip(address):
         if not by_name:
             why = "with resolution STATIC an endpoint is an IP address or unix://…; use resolution DNS for a host name"
             yield invalid(path, address, why)
-        elif fault := _host_fault(address, wildcard=False):
+        elif fault := host_fault(address, wildcard=False):
             yield invalid(path, address, f"expected an IP address or a host name: {fault}")
 
 
@@ -200,16 +132,7 @@ def _endpoint_ports(path: str, ports: dict[str, int], known: Collection[str]) ->
         if name not in known:
             listed = ", ".join(f'"{word}"' for word in sorted(known)) or "none"
             yield invalid(f"{path}[{name}]", name, f"spec.ports has no port of this name; it has {listed}")
-        if not _is_port(number):
-            yield invalid(f"{path}[{name}]", number, "a port is from 1 to 65535")
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+        yield from values.port_number(f"{path}[{name}]", number)
 
 
 def _resolved_by_dns(spec: ServiceEntrySpec) -> Iterator[FieldError]:
@@ -249,43 +172,3 @@ def _several_hosts(spec: ServiceEntrySpec) -> Iterator[FieldError]:
 
 def _names_host(port: ServiceEntryPort) -> bool:
     return port.protocol.lower() in _NAMED_BY_CLIENT
-
-
-COMPONENTS = ("base", "pilot", "cni", "ztunnel", "istiodRemote", "ingressGateways", "egressGateways")
-GATEWAY_COMPONENTS = ("ingressGateways", "egressGateways")
-_COMPONENT_FIELDS = ("enabled", "namespace", "hub", "tag", "k8s")
-_GATEWAY_FIELDS = (*_COMPONENT_FIELDS, "name", "label")
-
-
-def istio_operator(operator: IstioOperator) -> Iterator[FieldError]:
-    """The faults of an IstioOperator's outline; what its meshConfig and values say is checked where it is read."""
-    spec = operator.spec
-    if spec.profile and spec.profile not in PROFILES:
-        yield unsupported("spec.profile", spec.profile, PROFILES)
-    if spec.tag is not None and (isinstance(spec.tag, bool) or not isinstance(spec.tag, str | int | float)):
-        yield invalid("spec.tag", spec.tag, "a tag is a text or a number")
-    for name, component in spec.components.items():
-        path = f"spec.components.{name}"
-        if name not in COMPONENTS:
-            yield unsupported(path, name, COMPONENTS)
-        elif name in GATEWAY_COMPONENTS:
-            if not isinstance(component, list):
-                yield invalid(path, component, "expected a list of gateways")
-                continue
-            for position, gateway in enumerate(component):
-                yield from _component(f"{path}[{position}]", gateway, _GATEWAY_FIELDS)
-                if isinstance(gateway, dict) and not gateway.get("name"):
-                    yield required(f"{path}[{position}].name", "a gateway is known by its name")
-        else:
-            yield from _component(path, component, _COMPONENT_FIELDS)
-
-
-def _component(path: str, component: Any, known: tuple[str, ...]) -> Iterator[FieldError]:
-    if not isinstance(component, dict):
-        yield invalid(path, component, "expected an object")
-        return
-    for name in component:
-        if name not in known:
-            yield unsupported(f"{path}.{name}", name, known)
-    if not isinstance(component.get("enabled", True), bool):
-        yield invalid(f"{path}.enabled", component["enabled"], "expected true or false")
