@@ -50,6 +50,8 @@ def config(app: Any, listener: Listener, client_certificates: ssl.VerifyMode, **
         app,
         lifespan="off",
         log_config=None,
+        # At its level "info" it tells of every WebSocket, with the commands that people run in containers.
+        log_level="warning",
         access_log=False,
         server_header=False,
         ssl_certfile=listener.certificate,

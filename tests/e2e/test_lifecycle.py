@@ -8,10 +8,13 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 from typing import Any
 
 import pytest
+
+from pilotfish.home import Home
 
 pytestmark = pytest.mark.root
 
@@ -145,3 +148,38 @@ def _listener_on_a_node_port() -> socket.socket:
         with contextlib.suppress(OSError):
             return socket.create_server(("0.0.0.0", port))
     pytest.fail("every node port is taken")
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.5, 3.0])
+def test_down_in_the_middle_of_up_leaves_nothing(seconds: float, tools: Any, tmp_path: Any) -> None:
+    """However far `up` has come, and also what it has started that did not run yet. Too early, and `up` goes on."""
+    tools.require_tools()
+    other = tools.Mesh(tmp_path / "home")
+    command = [*PILOTFISH, "--home", str(other.home), "up", "--detach"]
+    starting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            starting.wait(seconds)
+        other.pilotfish("down")
+        said = starting.communicate(timeout=60)[0].decode()
+        if starting.returncode:
+            assert "the mesh was stopped before it was ready" in said
+            assert tools.leftovers(other.home, Home(other.home).id) == []
+    finally:
+        starting.kill()
+        starting.wait()
+        other.pilotfish("down")
+
+
+def test_two_ups_at_once_make_one_mesh(tools: Any, tmp_path: Any) -> None:
+    tools.require_tools()
+    other = tools.Mesh(tmp_path / "home")
+    command = [*PILOTFISH, "--home", str(other.home), "up", "--detach"]
+    ups = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
+    try:
+        said = [each.communicate(timeout=90)[0].decode() for each in ups]
+        assert [each.returncode for each in ups] == [0, 0], said
+        assert sum("already up" in text for text in said) == 1
+        tools.eventually(lambda: "Ready" in other.kubectl("get", "nodes", check=False).split(), "the node is ready")
+    finally:
+        other.pilotfish("down")

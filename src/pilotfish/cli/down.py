@@ -5,20 +5,26 @@ from __future__ import annotations
 import contextlib
 import shutil
 
-from pilotfish.cli.process import DNS, NODE, SERVE, SUPERVISOR, running, stop
+from pilotfish.cli.process import DNS, NODE, SERVE, SUPERVISOR, changing, processes, stop
 from pilotfish.home import Home
 
 
 def down(home: Home, *, keep: bool) -> None:
     """Stop the mesh of a home and remove all that it made; with `keep`, stored objects, keys and images stay.
 
-    Safe to call at any time, also after a crash half-way through `up` or `down`.
+    Safe to call at any time, also during `up` and after a crash half-way through `up` or `down`.
     """
+    with changing(home) if home.path.is_dir() else contextlib.nullcontext():
+        remove(home, keep=keep)
+
+
+def remove(home: Home, *, keep: bool) -> None:
+    """What `down` does, for those who hold the lock that it takes (`process.changing`)."""
     from pilotfish.node.cleanup import remove_everything
 
-    # The supervisor first: it would start the others again.
-    for roles in ((SUPERVISOR,), (NODE, DNS, SERVE)):
-        stop(*(pid for role in roles if (pid := running(home, role)) is not None))
+    # The supervisor first: it would start the others again, as the node agent starts the DNS process.
+    for roles in ((SUPERVISOR,), (NODE,), (DNS, SERVE)):
+        stop(*processes(home, *roles))
     remove_everything(home)
     for folder in (home.run, home.pods, home.logs):
         shutil.rmtree(folder, ignore_errors=True)

@@ -64,12 +64,30 @@ def running(home: Home, role: str) -> int | None:
     return None
 
 
+def processes(home: Home, *roles: str) -> list[int]:
+    """The pids of all processes of these roles: the holders, and those that were started and hold nothing yet."""
+    commands = {tuple(_command(home, role)[1:]) for role in roles}
+    holders = {pid for role in roles if (pid := running(home, role)) is not None}
+    return sorted(holders | {pid for pid, arguments in _processes() if arguments[1:] in commands})
+
+
+def _processes() -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Every process of the machine with its arguments."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield int(path.name), tuple(map(os.fsdecode, (path / "cmdline").read_bytes().split(b"\0")[:-1]))
+
+
+def _command(home: Home, role: str) -> list[str]:
+    return [sys.executable, "-m", "pilotfish", "--home", str(home.path), role]
+
+
 def spawn(home: Home, role: str) -> subprocess.Popen[bytes]:
     """Start a role's process in a session of its own, its output appended to `$HOME/logs/<role>.log`."""
     home.logs.mkdir(parents=True, exist_ok=True)
     with log_file(home, role).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "pilotfish", "--home", str(home.path), role],
+            _command(home, role),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -101,6 +119,39 @@ async def terminated() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, came.set)
     await came.wait()
+
+
+@contextlib.contextmanager
+def changing(home: Home) -> Iterator[None]:
+    """Keep others from starting or stopping the home's mesh for as long as the context lasts; waits until they have.
+
+    A home that is empty afterwards is removed.
+    """
+    file = home.path / "change.lock"
+    while (fd := _lock(file)) is None:
+        continue
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            home.path.rmdir()
+
+
+def _lock(file: Path) -> int | None:
+    """A descriptor that holds the file's lock; None where the holder before us has removed the file meanwhile."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(fd), file.stat()):
+            return fd
+    os.close(fd)
+    return None
 
 
 LOG_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"

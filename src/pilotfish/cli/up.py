@@ -17,8 +17,19 @@ from pilotfish.api.errors import ApiError
 from pilotfish.api.kinds import NODE as NODE_KIND
 from pilotfish.api.kinds import POD
 from pilotfish.cli import ports
-from pilotfish.cli.down import down
-from pilotfish.cli.process import DNS, NODE, SERVE, SUPERVISOR, log_file, log_tail, running, spawn, wait_for_role
+from pilotfish.cli.down import down, remove
+from pilotfish.cli.process import (
+    DNS,
+    NODE,
+    SERVE,
+    SUPERVISOR,
+    changing,
+    log_file,
+    log_tail,
+    running,
+    spawn,
+    wait_for_role,
+)
 from pilotfish.client.http import HTTPClient
 from pilotfish.client.kubeconfig import Kubeconfig, read_kubeconfig, write_kubeconfig
 from pilotfish.home import Home, Settings
@@ -38,34 +49,58 @@ class Wanted:
     service_cidr: str | None = None
 
 
+class Stopped(click.ClickException):
+    """Somebody else has stopped the mesh, and it is theirs to clean up."""
+
+
 def up(home: Home, wanted: Wanted, *, detach: bool) -> None:
     """Start the mesh of a home and return when it is ready; without `detach`, stay until interrupted and stop it then.
 
     Raises click.ClickException with what is missing and the remedy, before anything was touched.
     """
-    if (pid := running(home, SUPERVISOR)) is not None:
-        if not detach:
-            raise click.ClickException(
-                f"this home's mesh is already up (supervisor: process {pid}). "
-                f"Stop it with `pilotfish down`, or give another home with --home."
-            )
-        click.echo(f"The mesh is already up (supervisor: process {pid}).")
-        _ready(home)
+    if _is_up(home, detach=detach):
         return
     _preflight()
-    first = not home.settings_file.exists()
-    settings = _decide(home, wanted)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # half a mesh is stopped as with Ctrl-C
     began = time.monotonic()
+    with changing(home):
+        if _is_up(home, detach=detach):  # another `up` was there first
+            return
+        first = not home.settings_file.exists()
+        settings = _decide(home, wanted)
+        try:
+            _start(home, settings)
+        except (click.ClickException, KeyboardInterrupt):
+            if first:
+                remove(home, keep=False)
+            raise
     try:
-        _start(home, settings)
-    except (click.ClickException, KeyboardInterrupt):
-        if first:
-            down(home, keep=False)
+        asyncio.run(_await_ready(home, settings))
+    except Stopped:
+        raise
+    except (click.ClickException, KeyboardInterrupt) as error:
+        if first or isinstance(error, KeyboardInterrupt):
+            down(home, keep=not first)
         raise
     _done(f"ready in {time.monotonic() - began:.1f} s")
     _ready(home)
     if not detach:
         _stay(home)
+
+
+def _is_up(home: Home, *, detach: bool) -> bool:
+    """Whether the mesh is up, which is said. Without `detach` that is an error: it is not ours to stop at the end."""
+    pid = running(home, SUPERVISOR)
+    if pid is None:
+        return False
+    if not detach:
+        raise click.ClickException(
+            f"this home's mesh is already up (supervisor: process {pid}). "
+            f"Stop it with `pilotfish down`, or give another home with --home."
+        )
+    click.echo(f"The mesh is already up (supervisor: process {pid}).")
+    _ready(home)
+    return True
 
 
 def _preflight() -> None:
@@ -142,7 +177,6 @@ def _start(home: Home, settings: Settings) -> None:
     spawn(home, SUPERVISOR)
     if wait_for_role(home, SUPERVISOR, READY_SECONDS) is None:
         raise _failure(home, SUPERVISOR, "the supervisor did not start")
-    asyncio.run(_await_ready(home, settings))
 
 
 async def _await_ready(home: Home, settings: Settings) -> None:
@@ -164,6 +198,8 @@ async def _until(home: Home, role: str, what: str, holds: Callable[[], Awaitable
         with contextlib.suppress(ApiError):
             if await holds():
                 return _done(what)
+        if running(home, SUPERVISOR) is None:
+            raise Stopped("the mesh was stopped before it was ready, by `pilotfish down` or a signal to its supervisor")
         if time.monotonic() > deadline:
             raise _failure(home, role, f"not so within {READY_SECONDS:.0f} s: {what}")
         await asyncio.sleep(delay)

@@ -93,6 +93,7 @@ class Informer(Generic[T]):
         """Follow the server until cancelled. Errors of the server are logged and tried again, with back-off."""
         version = ""
         delays = backoff()
+        away = False
         clock = asyncio.get_running_loop().time
         while True:
             begun = clock()
@@ -108,11 +109,13 @@ class Informer(Generic[T]):
                 )
                 async for event in watch:
                     delays = backoff()
+                    away = False
                     version = event.resource_version
                     self._apply(event)
             except ServiceUnavailable as error:
-                # The server is away; it may well know our version when it is back.
-                log.warning("%s: %s", self.kind.plural, error)
+                # The server is away, which is said once; it may well know our version when it is back.
+                log.log(logging.DEBUG if away else logging.WARNING, "%s: %s", self.kind.plural, error)
+                away = True
             except Expired as error:
                 log.info("%s: listing again: %s", self.kind.plural, error)
                 version = ""
@@ -121,6 +124,7 @@ class Informer(Generic[T]):
                 version = ""
             if clock() - begun > HEALTHY_SECONDS:
                 delays = backoff()
+                away = False
             # Also after a watch that the server ended, lest a server that ends each at once be flooded.
             await asyncio.sleep(next(delays))
 

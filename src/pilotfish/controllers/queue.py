@@ -83,8 +83,10 @@ class WorkQueue(Generic[K]):
                 log.debug("%s: %s: %s", self.name, key, error)
                 again = self._next_delay(key)
             except ApiError as error:
-                log.warning("%s: %s: %s", self.name, key, error)
-                again = self._next_delay(key)
+                # In a namespace that is going away, what is wanted of a key goes away too.
+                leaving = error.caused_by("NamespaceTerminating")
+                log.log(logging.DEBUG if leaving else logging.WARNING, "%s: %s: %s", self.name, key, error)
+                again = None if leaving else self._next_delay(key)
             except Exception:
                 # A fault with one object must not keep the others from being served.
                 log.exception("%s: reconciling %s failed", self.name, key)

@@ -11,11 +11,11 @@ from pilotfish.api.errors import AlreadyExists, ApiError
 from pilotfish.api.kinds import POD, SERVICE
 from pilotfish.client.backoff import backoff
 from pilotfish.client.client import Client
+from pilotfish.client.events import EventRecorder
 from pilotfish.client.informer import Change, Informer
 from pilotfish.client.informers import Informers
 from pilotfish.home import Home, Settings
 from pilotfish.node import gateway, nodestatus, podsandbox
-from pilotfish.node.events import Recorder
 from pilotfish.node.nodecontext import Networks, NodeContext
 from pilotfish.node.pod import PodWorker
 from pilotfish.node.proxy import Certificate
@@ -44,7 +44,7 @@ class Agent:
         self._settings = settings
         self._client = client
         self._sweep = sweep
-        self._events = Recorder(client, settings.node_name)
+        self._events = EventRecorder(client, "kubelet", settings.node_name)
         self._pods: Informer[Pod] = informers.informer(POD, fields=f"spec.nodeName={settings.node_name}")
         self._services: Informer[Service] = informers.informer(SERVICE)
         self._workers: dict[str, PodWorker] = {}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pilotfish.api.core import Container, ContainerStateTerminated, LifecycleHandler, Pod, Probe
 from pilotfish.api.meta import timestamp
+from pilotfish.client.events import EventType
 from pilotfish.node import images, logs, probes, proxy, runtime
 from pilotfish.node.environment import ConfigError
-from pilotfish.node.events import Severity
 from pilotfish.node.images import Image
 from pilotfish.node.probes import Outcome, Target
 from pilotfish.node.runtime import ContainerRecord, ContainerSpec, RuntimeFailure
@@ -49,7 +49,7 @@ class Surroundings:
     ip: str
     netns: Path | None
     prepare: Callable[[Container, Image | None, int], Awaitable[ContainerSpec]]
-    event: Callable[[Severity, str, str, str], None]
+    event: Callable[[EventType, str, str, str], None]
     """(type, reason, message, container)."""
     changed: Callable[[], None]
     """The facts of some container are others now."""

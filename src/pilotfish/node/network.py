@@ -66,6 +66,9 @@ def render_host_table(mesh: MeshNetwork, opened: Iterable[str], foreign: Iterabl
     services are done with it, has nobody to go to: a port without endpoints, or never declared. It is refused before
     routing, so that it matters not which routes the host has. TCP is answered with a reset, because the kernel limits
     how many ICMP errors it sends, and a connection whose error is withheld would hang.
+
+    The address of a pod that is gone is refused too, by whichever link it would leave: the host's default route would
+    carry what was meant for the pod out into other networks, to whoever has that address there.
     """
     pods = f'"{link_prefix(mesh.home_id)}*"'
     nowhere = f"{{ {mesh.service_cidr}, {AUTO_ALLOCATED} }}"
@@ -82,12 +85,16 @@ def render_host_table(mesh: MeshNetwork, opened: Iterable[str], foreign: Iterabl
     chain forward {{
         type filter hook forward priority filter; policy accept;
         iifname @opened oifname @foreign drop
+        ip daddr {mesh.pod_cidr} oifname != {pods} meta l4proto tcp reject with tcp reset
+        ip daddr {mesh.pod_cidr} oifname != {pods} reject with icmp host-unreachable
     }}
 
     chain output {{
         type filter hook output priority filter; policy accept;
         ip daddr {mesh.service_cidr} meta l4proto tcp reject with tcp reset
         ip daddr {mesh.service_cidr} reject with icmp port-unreachable
+        ip daddr {mesh.pod_cidr} oifname != {{ "lo", {pods} }} meta l4proto tcp reject with tcp reset
+        ip daddr {mesh.pod_cidr} oifname != {{ "lo", {pods} }} reject with icmp host-unreachable
     }}
 
     chain postrouting {{

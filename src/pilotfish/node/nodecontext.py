@@ -10,9 +10,9 @@ from typing import Protocol
 
 from pilotfish.api.core import Service
 from pilotfish.client.client import Client
+from pilotfish.client.events import EventRecorder
 from pilotfish.home import Home, Settings
 from pilotfish.node.capture import CaptureSpec
-from pilotfish.node.events import Recorder
 from pilotfish.node.proxy import Certificate
 
 
@@ -49,7 +49,7 @@ class NodeContext:
     home: Home
     settings: Settings
     client: Client
-    events: Recorder
+    events: EventRecorder
     networks: Networks
     certificate: Callable[[str], Awaitable[Certificate]]
     services: Callable[[str], tuple[Service, ...]]

@@ -35,8 +35,8 @@ STATUS_EVERY = 300.0
 """Seconds after which the status is written although nothing has changed (the kubelet's nodeStatusReportFrequency)."""
 
 MAX_PODS = 250
-KUBELET_VERSION = "v1.31.0"
-"""The Kubernetes version whose behaviour the node follows; kubectl shows it."""
+KUBELET_VERSION = "v1.33.0"
+"""The Kubernetes version whose behaviour the node follows, the API server's; kubectl shows it."""
 
 
 def describe(settings: Settings, kubelet_port: int, now: dt.datetime) -> Node:

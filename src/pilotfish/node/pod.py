@@ -18,11 +18,11 @@ from pilotfish.api.kinds import CONFIG_MAP, POD, SECRET
 from pilotfish.api.meta import timestamp
 from pilotfish.api.scheme import Kind
 from pilotfish.client.backoff import backoff
+from pilotfish.client.events import EventType
 from pilotfish.node import environment, grpcxds, podfiles, podrecord, podsandbox, proxy, runtime, volumes
 from pilotfish.node.captureannotations import AnnotationError
 from pilotfish.node.containerspec import container_spec
 from pilotfish.node.environment import ConfigError, Sources
-from pilotfish.node.events import Severity
 from pilotfish.node.images import Image
 from pilotfish.node.keeper import DEFAULT_GRACE, Keeper, Surroundings
 from pilotfish.node.nodecontext import Attachment, NodeContext
@@ -155,6 +155,7 @@ class PodWorker:
             self._note()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._start_in_order(group, keepers))
+                group.create_task(podsandbox.watch_network(attachment))
                 await self._observe(changes, keepers)
 
     async def _start_in_order(self, group: asyncio.TaskGroup, keepers: Mapping[str, Keeper]) -> None:
@@ -393,8 +394,10 @@ class PodWorker:
             else:
                 return
 
-    def _event(self, type: Severity, reason: str, message: str) -> None:
-        self._node.events.record(self.pod, type, reason, message)
+    def _event(self, type: EventType, reason: str, message: str) -> None:
+        self._node.events.event(self.pod, type, reason, message)
 
-    def _container_event(self, type: Severity, reason: str, message: str, container: str) -> None:
-        self._node.events.record(self.pod, type, reason, message, container=container)
+    def _container_event(self, type: EventType, reason: str, message: str, container: str) -> None:
+        init = any(c.name == container for c in self.pod.spec.init_containers)
+        path = f"spec.{'initContainers' if init else 'containers'}{{{container}}}"
+        self._node.events.event(self.pod, type, reason, message, field_path=path)

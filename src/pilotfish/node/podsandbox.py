@@ -8,6 +8,7 @@ import logging
 import shutil
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from cryptography import x509
 
@@ -20,6 +21,7 @@ from pilotfish.node.captureannotations import capture_spec
 from pilotfish.node.environment import Sources
 from pilotfish.node.nodecontext import Attachment, NodeContext
 from pilotfish.node.podrecord import PodRecord
+from pilotfish.node.runtime import PodGone
 from pilotfish.node.sandbox import Bind, PodFolder, RelayConfig, Sandbox
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,9 @@ RENEW_AT = 0.5
 """The part of its life after which a certificate is renewed (Istio's agent: half)."""
 
 RENEW_SOONEST = 10.0
+
+NETWORK_CHECK_SECONDS = 2.0
+"""How often a pod's network is looked after: a look costs a microsecond."""
 
 
 async def make(node: NodeContext, pod: Pod, folder: PodFolder, sources: Sources) -> Attachment:
@@ -71,6 +76,27 @@ async def find(node: NodeContext, pod: Pod, folder: PodFolder, record: PodRecord
     if pod.spec.host_network:
         return Attachment(record.ip, None)
     return await node.networks.adopt(pod.metadata.uid, pod.namespace, IPv4Address(record.ip), capture_of(pod))
+
+
+async def watch_network(attachment: Attachment) -> None:
+    """Raises PodGone once the name of the pod's network namespace is gone, or another's (`ip netns del`).
+
+    Its processes would run on in it, without names and beyond anyone's reach. On the host's network, returns.
+    """
+    if attachment.netns is None:
+        return
+    made = _inode(attachment.netns)
+    while True:
+        if made is None or _inode(attachment.netns) != made:
+            raise PodGone(f"the pod's network namespace {attachment.netns} is gone")
+        await asyncio.sleep(NETWORK_CHECK_SECONDS)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 async def remove(node: NodeContext, folder: PodFolder, *, keep_folder: bool = False) -> None:

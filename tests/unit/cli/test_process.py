@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pilotfish.cli import process
-from pilotfish.cli.process import AlreadyRunning, hold, running, stop, wait_for_role
+from pilotfish.cli.process import AlreadyRunning, changing, hold, processes, running, spawn, stop, wait_for_role
 from pilotfish.home import Home
 
 HOLDER = """
@@ -116,6 +117,39 @@ def test_resident_memory() -> None:
     gone.join()
     assert pid is not None
     assert process.resident_kib(pid) == 0
+
+
+def test_a_process_that_does_not_hold_its_role_yet_is_found(tmp_path: Path) -> None:
+    """`down` must end it too, or it would run on without a home."""
+    home = Home(tmp_path)
+    started = spawn(home, "serve")
+    try:
+        started.send_signal(signal.SIGSTOP)  # long before it has loaded what it needs
+        assert running(home, "serve") is None
+        assert processes(home, "serve", "node") == [started.pid]
+        assert processes(home, "node") == processes(Home(tmp_path / "other"), "serve") == []
+    finally:
+        started.kill()
+        started.wait()
+    assert processes(home, "serve") == []
+
+
+def test_changes_of_a_home_wait_for_each_other_although_each_removes_it(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    inside: list[int] = []
+
+    def change(number: int) -> None:
+        for _ in range(20):
+            with changing(home):
+                inside.append(number)
+                assert inside == [number]
+                time.sleep(0.001)
+                inside.remove(number)
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(change, number) for number in range(4)]:
+            done.result(timeout=30)
+    assert not home.path.exists()
 
 
 @pytest.mark.parametrize(

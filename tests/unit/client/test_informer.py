@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -153,6 +154,27 @@ def test_it_waits_for_a_server_that_is_not_there_yet_or_refuses(fake_api: Serve,
             await client.close()
 
     asyncio.run(run())
+
+
+def test_that_the_server_is_away_is_said_once(fake_api: Serve, until: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    def said(level: int) -> int:
+        return sum("cannot reach" in record.message for record in caplog.records if record.levelno == level)
+
+    async def run() -> None:
+        async with fake_api() as server:
+            client = HTTPClient(server.config)
+            informer = Informer(client, POD)
+            await server.stop()
+            async with running(informer):
+                await until(lambda: said(logging.DEBUG) >= 2)
+                assert said(logging.WARNING) == 1
+                await server.start()
+                async with asyncio.timeout(5):
+                    await informer.synced()
+            await client.close()
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(run())
 
 
 def test_a_server_that_ends_every_watch_is_not_flooded(fake_api: Serve) -> None:

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from pilotfish.api.errors import ApiError, Conflict
+from pilotfish.api.errors import ApiError, Conflict, Forbidden
 from pilotfish.controllers.queue import WorkQueue
 
 
@@ -104,3 +104,25 @@ def test_a_key_comes_back_when_its_reconciliation_asks_for_it():
 
     run_queue(queue, reconcile, until)
     assert runs == ["a", "a"]
+
+
+def test_what_a_namespace_that_goes_away_refuses_is_not_tried_again_and_no_warning(caplog):
+    queue = WorkQueue("test")
+    runs = []
+
+    async def reconcile(key, done):
+        runs.append(key)
+        if key == "last":
+            done.set()
+            return
+        cause = {"reason": "NamespaceTerminating", "field": "metadata.namespace"}
+        raise Forbidden("because it is being terminated", details={"causes": [cause]})
+
+    async def until(done):
+        queue.add("leaving")
+        queue.add_after("last", 0.1)  # many times the first delay
+        await done.wait()
+
+    run_queue(queue, reconcile, until)
+    assert runs == ["leaving", "last"]
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]

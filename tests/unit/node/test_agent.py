@@ -20,7 +20,7 @@ from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources
 from pilotfish.client.informers import Informers
 from pilotfish.home import Home, Settings
-from pilotfish.node import images, netns, runtime, sandbox
+from pilotfish.node import images, netns, podsandbox, runtime, sandbox
 from pilotfish.node.agent import Agent
 from pilotfish.node.dns.control import PodDns
 from pilotfish.node.meshnetwork import MeshNetwork
@@ -354,6 +354,9 @@ def test_init_containers_run_first_and_in_order(play: Callable[[Scenario], None]
             moments = [int(world.log(pod, name)[0]) for name in ("i0", "i1", "c0")]
             assert moments == sorted(moments)
             assert [s.ready for s in pod.status.init_container_statuses] == [True, True]
+            for name, path in (("i0", "spec.initContainers{i0}"), ("c0", "spec.containers{c0}")):
+                started = await world.event("Started", f"Started container {name}")
+                assert (started.involved_object.field_path, started.source.component) == (path, "kubelet")
 
     play(scenario)
 
@@ -490,5 +493,22 @@ def test_a_pod_whose_supervisor_dies_gets_another(play: Callable[[Scenario], Non
             assert sandbox.supervisor_pid(folder) is not None
             await world.event("SandboxChanged")
             assert netns.names(f"pf-{world.mesh.home_id}-") != []
+
+    play(scenario)
+
+
+def test_a_pod_whose_network_was_taken_away_gets_another(
+    play: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(podsandbox, "NETWORK_CHECK_SECONDS", 0.05)
+
+    async def scenario(world: World) -> None:
+        async with world.running():
+            await world.create("web", "sleep 1000")
+            pod = await world.until("web", lambda p: p.ready)
+            netns.delete(world.mesh.pod_netns(pod.metadata.uid))
+            pod = await world.until("web", lambda p: p.ready and container(p).restart_count == 1)
+            await world.event("SandboxChanged")
+            assert netns.path_of(world.mesh.pod_netns(pod.metadata.uid)).exists()
 
     play(scenario)

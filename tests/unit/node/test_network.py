@@ -28,7 +28,8 @@ def _run(command: str) -> str:
 
 
 def _host_state() -> tuple[str, str, str, str]:
-    addresses = "\n".join(line for line in _run("ip -o addr").splitlines())
+    # An address is tentative for the moment in which the kernel looks for another like it.
+    addresses = _run("ip -o addr").replace(" tentative", "")
     return _run("ip -o link"), addresses, _run("ip route"), _run("nft list ruleset")
 
 
@@ -143,6 +144,25 @@ def test_pods_the_host_and_the_gateway_reach_each_other_with_their_own_addresses
             assert netns.run_in(one.path, lambda: _connect("10.77.0.1", 8080)) == "10.77.0.2"
             assert _connect("10.77.0.3", 8080) == "10.77.0.1"
         assert read_sysctl("net/ipv4/ip_forward") == 0
+
+    on_throwaway_host(body)
+
+
+def test_what_is_for_a_pod_that_is_gone_does_not_leave_the_host(
+    mesh_network: MeshNetwork, on_throwaway_host: OnHost, far_ends: tuple[Path, Path]
+) -> None:
+    internet, _ = far_ends
+
+    def body() -> None:
+        _run(f"ip link add up0 type veth peer name far0 netns {internet.name}")
+        _run("ip addr add 198.51.100.2/24 dev up0; ip link set up0 up; ip route add default via 198.51.100.1")
+        inside = "ip link set lo up; ip addr add 198.51.100.1/24 dev far0; ip link set far0 up; ip addr add {} dev lo"
+        netns.run_in(internet, lambda: _run(inside.format("10.77.0.3/32")))
+        one, _ = _two_pods(mesh_network)
+        delete_pod_network(mesh_network.home_id, UIDS[1])
+        with _answering(internet, "10.77.0.3", 8080):
+            assert netns.run_in(one.path, lambda: _connect("10.77.0.3", 8080)) == "ConnectionRefusedError"
+            assert _connect("10.77.0.3", 8080) == "ConnectionRefusedError"
 
     on_throwaway_host(body)
 
