@@ -92,8 +92,16 @@ class Driver:
         self._objects: dict[tuple[str, str, str], Object] = {}
         self._accepted: set[tuple[str, ...]] = set()
 
-    def sidecar(self, name: str = "client", namespace: str = "default", ip: str = "10.0.0.9", **labels: str) -> Proxy:
-        return self._connect("sidecar", ip, name, namespace, labels)
+    def sidecar(
+        self,
+        name: str = "client",
+        namespace: str = "default",
+        ip: str = "10.0.0.9",
+        metadata: Mapping[str, Any] | None = None,
+        **labels: str,
+    ) -> Proxy:
+        """Without metadata that says otherwise, one that has everything."""
+        return self._connect("sidecar", ip, name, namespace, labels, metadata or {})
 
     def grpc(self, namespace: str = "default") -> Proxy:
         """gRPC's own xDS client."""
@@ -105,8 +113,17 @@ class Driver:
     def node_gateway(self) -> Proxy:
         return self._connect("router", "10.0.0.1", "node", "istio-system", {"pilotfish.dev/gateway": "node"})
 
-    def _connect(self, type: str, ip: str, name: str, namespace: str, labels: dict[str, str]) -> Proxy:
-        node = ProxyNode(f"{type}~{ip}~{name}.{namespace}~", type, ip, name, namespace, {"LABELS": labels})
+    def _connect(
+        self,
+        type: str,
+        ip: str,
+        name: str,
+        namespace: str,
+        labels: dict[str, str],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Proxy:
+        known = {"LABELS": labels, **(metadata or {})}
+        node = ProxyNode(f"{type}~{ip}~{name}.{namespace}~", type, ip, name, namespace, known)
         proxy = Proxy(self.generator, node)
         self._proxies.append(proxy)
         self._show_envoy()

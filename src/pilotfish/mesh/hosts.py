@@ -28,6 +28,7 @@ def assemble(
     main = ordered[0][0].service
     ports: dict[PortKey, ServicePort] = {}
     addresses: dict[str, None] = dict.fromkeys(main.addresses)
+    literal = main.literal
     found: dict[PortKey, dict[tuple[str, int], Endpoint]] = {}
     for declaration, selected in ordered:
         service = declaration.service
@@ -35,6 +36,7 @@ def assemble(
             continue
         if service.registry is main.registry:
             addresses.update(dict.fromkeys(service.addresses))
+            literal = literal or service.literal
         for port in service.ports:
             ports.setdefault(port.key, port)
             endpoints = found.setdefault(port.key, {})
@@ -45,7 +47,11 @@ def assemble(
             for endpoint in new:
                 endpoints.setdefault((endpoint.address, endpoint.port), endpoint)
     service = msgspec.structs.replace(
-        main, ports=tuple(ports.values()), addresses=tuple(addresses), export_to=main.export_to or export_to
+        main,
+        ports=tuple(ports.values()),
+        addresses=tuple(addresses),
+        literal=literal,
+        export_to=main.export_to or export_to,
     )
     return Host(
         service,

@@ -94,6 +94,7 @@ class Service(Record):
 
     `hostname` keeps its spelling. `addresses` are its virtual addresses (IPs or CIDRs), none for a headless service.
     `export_to` holds namespaces, "*" for all, "." for its own; the model puts the mesh's default where it is empty.
+    `literal`: its addresses were written down by somebody, so that clients may know them without having looked it up.
     `selector` is that of a Kubernetes service. `created` (RFC 3339) decides between services that cannot both have
     their way: the oldest wins.
     """
@@ -108,6 +109,7 @@ class Service(Record):
     export_to: tuple[str, ...] = ()
     selector: Labels = ()
     external: bool = False
+    literal: bool = False
     publish_not_ready: bool = False
     created: str = ""
 

@@ -138,6 +138,7 @@ def service_entry(obj: networking.ServiceEntry) -> tuple[Declaration, ...]:
                 registry=Registry.EXTERNAL,
                 ports=ports,
                 addresses=_addresses(obj, host),
+                literal=bool(obj.spec.addresses),
                 resolution=resolution,
                 export_to=_exported(spec.export_to),
                 external=spec.location == "MESH_EXTERNAL",

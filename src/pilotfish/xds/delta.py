@@ -11,7 +11,7 @@ from typing import Any
 from envoy.service.discovery.v3 import discovery_pb2
 
 from pilotfish.api.protos import NAME_TABLE_TYPE
-from pilotfish.xds.session import Update, Watch
+from pilotfish.xds.session import Asked, Update, Watch
 from pilotfish.xds.source import CLUSTER, LISTENER, Resource
 from pilotfish.xds.wire import delta_response
 
@@ -34,6 +34,11 @@ class Delta:
     def stale(self, watch: Watch, request: Any) -> bool:
         # A late answer may still carry a change of subscriptions.
         return False
+
+    def asks(self, request: Any) -> Asked:
+        return Asked(
+            request.resource_names_subscribe, request.resource_names_unsubscribe, request.initial_resource_versions
+        )
 
     def subscribe(self, watch: Watch, request: Any, resources: Mapping[str, Resource], *, first: bool) -> None:
         """`initial_resource_versions` tell what a proxy kept over a reconnect. Subscribing again to a name asks for

@@ -67,7 +67,7 @@ def serialise(message: Message) -> bytes:
 
 
 class Resources(Mapping[str, Resource]):
-    """Resources by name, over one or more maps of entries that share no name."""
+    """Resources by name, over one or more maps of entries; where two have one name, the first has its way."""
 
     def __init__(self, *maps: Mapping[str, Entry]) -> None:
         self._maps = maps
@@ -82,8 +82,9 @@ class Resources(Mapping[str, Resource]):
         return any(name in entries for entries in self._maps)
 
     def __iter__(self) -> Iterator[str]:
-        for entries in self._maps:
-            yield from entries
+        for position, entries in enumerate(self._maps):
+            before = self._maps[:position]
+            yield from (name for name in entries if not any(name in other for other in before))
 
     def __len__(self) -> int:
-        return sum(map(len, self._maps))
+        return sum(1 for _ in self)

@@ -8,12 +8,14 @@ such a part is told the names of what changed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
+from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Change, Model, Touched
 from pilotfish.mesh.records import WorkloadKey, labels_of
 from pilotfish.xds.audit import Audit
+from pilotfish.xds.demand import Demands, Grants, GrantSpec, User, kept_hosts, on_demand
 from pilotfish.xds.entries import Resources
 from pilotfish.xds.name_tables import NameTables
 from pilotfish.xds.node_ports import NodePorts
@@ -21,8 +23,9 @@ from pilotfish.xds.outbound import Audience
 from pilotfish.xds.parts import Part, differences, merged, specs_of
 from pilotfish.xds.proxyless import Proxyless
 from pilotfish.xds.scope import Scope
+from pilotfish.xds.selection import Common, Selection
 from pilotfish.xds.settings import ProxySettings
-from pilotfish.xds.source import Changes, ProxyNode, Resource
+from pilotfish.xds.source import Changes, Held, ProxyNode, Resource
 from pilotfish.xds.workload import Inbound, InboundIndex
 
 GATEWAY_LABEL = "pilotfish.dev/gateway"
@@ -33,17 +36,45 @@ AUDIT = "PILOTFISH_AUDIT"
 class Proxy:
     """One connected proxy (a `ProxyConfig` of `xds.source`)."""
 
-    def __init__(self, node: ProxyNode, tell: Callable[[Changes], None], leave: Callable[[Proxy], None]) -> None:
+    def __init__(self, node: ProxyNode, tell: Callable[[Changes], None], generator: Generator) -> None:
         self.node = node
         self.tell = tell
         self.parts: tuple[Part, ...] = ()
-        self._leave = leave
+        self.user: User | None = None
+        """A sidecar on demand."""
+        self.grants = Grants()
+        """What a DNS process was granted of what it asked for."""
+        self._generator = generator
 
     def resources(self, type_url: str) -> Mapping[str, Resource]:
         return Resources(*(part.entries(type_url) for part in self.parts))
 
+    def asked(
+        self, type_url: str, subscribed: Collection[str], unsubscribed: Collection[str], kept: Collection[str]
+    ) -> None:
+        if type_url == NAME_TABLE_TYPE:
+            self._generator.demanded(self, subscribed, unsubscribed, kept)
+        elif self.user is not None and kept:
+            self._generator.resumed(self.user, type_url, kept)
+
+    def answered(self, held: Held) -> None:
+        if self.user is not None:
+            self._generator.demands.answered(self.user, held)
+
+    def grant(self, resource: str) -> None:
+        self.grants.put(GrantSpec(resource))
+        self._tell_grants()
+
+    def revoke(self, resource: str) -> None:
+        self.grants.drop(NAME_TABLE_TYPE, resource)
+        self._tell_grants()
+
+    def _tell_grants(self) -> None:
+        if changes := self.grants.take_changes():
+            self.tell(changes)
+
     def close(self) -> None:
-        self._leave(self)
+        self._generator.disconnect(self)
 
 
 class Generator:
@@ -54,7 +85,9 @@ class Generator:
         self.model = model
         self.settings = settings or ProxySettings(cluster_domain=model.cluster_domain)
         self._proxies: MultiMap[Part, Proxy] = MultiMap()
+        self.demands = Demands(model)
         self._scopes: dict[Audience, Scope] = {}
+        self._commons: dict[Audience, Common] = {}
         self._proxyless: dict[Audience, Proxyless] = {}
         self._name_tables: dict[bool, NameTables] = {}
         self._node_ports: NodePorts | None = None
@@ -64,9 +97,42 @@ class Generator:
 
     def connect(self, node: ProxyNode, on_change: Callable[[Changes], None]) -> Proxy:
         """The configuration of a node, by its type; one of a type that we do not know gets none."""
-        proxy = Proxy(node, on_change, self._leave)
+        proxy = Proxy(node, on_change, self)
+        if on_demand(node):
+            proxy.user = self.demands.enter(node.ip)
+        elif node.type == "sidecar":
+            self.demands.enter_eager(node.ip)
         self._enter(proxy)
         return proxy
+
+    def disconnect(self, proxy: Proxy) -> None:
+        """A proxy is gone."""
+        self._leave(proxy)
+        self.demands.forget(proxy)
+        if proxy.user is not None:
+            self.demands.leave(proxy.user)
+        elif proxy.node.type == "sidecar":
+            self.demands.leave_eager(proxy.node.ip)
+
+    def demanded(
+        self, dns: Proxy, subscribed: Collection[str], unsubscribed: Collection[str], kept: Collection[str]
+    ) -> None:
+        """A DNS process tells of lookups, and of workloads that are gone."""
+        self.demands.withdraw(dns, unsubscribed)
+        self._settle(self.demands.ask(dns, subscribed, kept))
+
+    def resumed(self, user: User, type_url: str, kept: Collection[str]) -> None:
+        """A sidecar comes back with what it had before: that stays, whoever asked for it."""
+        if user.selection is None:
+            return
+        if self.demands.resumed(user, kept_hosts(user.selection, type_url, kept)):
+            self._settle([user])
+
+    def _settle(self, users: Collection[User]) -> None:
+        """Tell sidecars what they got new; what is new to none of them need not be waited for."""
+        self._tell(user.selection for user in users if user.selection is not None)
+        for user in users:
+            self.demands.settle(user)
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Take changed objects into the model, and tell the proxies whose configuration that changes."""
@@ -102,6 +168,11 @@ class Generator:
         for scope in self._scopes.values():
             scope.update(names)
             updated.append(scope)
+        users: list[User] = []
+        for common in self._commons.values():
+            selections = common.update(names)
+            updated += [common, *selections]
+            users += (p.user for s in selections for p in self._proxies[s] if p.user is not None and p.user.waiting)
         for proxyless in self._proxyless.values():
             proxyless.update(names)
             updated.append(proxyless)
@@ -115,6 +186,9 @@ class Generator:
             inbound.update()
             updated.append(inbound)
         self._tell(updated)
+        for user in users:
+            self.demands.settle(user)
+        self.demands.update(touched)
 
     def _tell(self, updated: Iterable[Part]) -> None:
         """Each proxy hears once; proxies that share all that changed hear the same object."""
@@ -131,20 +205,19 @@ class Generator:
     # Who has which parts
 
     def _enter(self, proxy: Proxy) -> None:
-        proxy.parts = self._parts(proxy.node)
+        proxy.parts = self._parts(proxy)
         for part in proxy.parts:
             self._proxies.add(part, proxy)
 
-    def _parts(self, node: ProxyNode) -> tuple[Part, ...]:
+    def _parts(self, proxy: Proxy) -> tuple[Part, ...]:
+        node = proxy.node
         ipv6 = ":" in node.ip
         if node.type == "sidecar":
             audience = Audience(node.namespace, ipv6, self.settings)
-            if audience not in self._scopes:
-                self._scopes[audience] = Scope(audience, self.model)
             key = WorkloadKey(node.namespace, node.name)
             inbound = Inbound(key, node.ip, labels_of(node.labels), audience, self.model)
             self._inbound.put(inbound)
-            return self._scopes[audience], inbound
+            return *self._outbound(audience, proxy.user), inbound
         if node.type == "grpc":
             audience = Audience(node.namespace, ipv6, self.settings)
             if audience not in self._proxyless:
@@ -157,8 +230,22 @@ class Generator:
         if node.type == "dns":
             if ipv6 not in self._name_tables:
                 self._name_tables[ipv6] = NameTables(self.model, ipv6=ipv6)
-            return (self._name_tables[ipv6],)
+            return self._name_tables[ipv6], proxy.grants
         return ()
+
+    def _outbound(self, audience: Audience, user: User | None) -> tuple[Part, ...]:
+        if user is None or not self.settings.allow_any:
+            # Where an unknown destination is refused, so would be a host of the mesh that is reached without a lookup.
+            if user is not None:
+                user.selection = None
+            if audience not in self._scopes:
+                self._scopes[audience] = Scope(audience, self.model)
+            return (self._scopes[audience],)
+        if audience not in self._commons:
+            self._commons[audience] = Common(audience, self.model)
+        common = self._commons[audience]
+        user.selection = Selection(common, user.hostnames)
+        return user.selection, common
 
     def _leave(self, proxy: Proxy) -> None:
         """What no proxy has any more is forgotten."""
@@ -169,6 +256,10 @@ class Generator:
             match part:
                 case Scope():
                     del self._scopes[part.audience]
+                case Common():
+                    del self._commons[part.audience]
+                case Selection():
+                    part.close()
                 case Proxyless():
                     del self._proxyless[part.audience]
                 case NameTables():

@@ -82,6 +82,19 @@ def outbound(host: Host, audience: Audience) -> Outbound:
     )
 
 
+def announced(host: Host, audience: Audience) -> bool:
+    """Whether all of a host is reached by an address that its name alone tells, so that nobody uses it unasked.
+
+    Not so a host without an address of its own, or with a whole range: its connections are told by their port, by a
+    server name or by a `Host` header alone. Nor one whose address somebody wrote into a ServiceEntry.
+    """
+    service = host.service
+    if service.literal or not (service.headless or _bound(service, audience)):
+        return False
+    claims = outbound(host, audience).claims
+    return all(claim.protocol.is_http for claim in claims if claim.address == audience.wildcard)
+
+
 def assignments(host: Host) -> tuple[AssignmentSpec, ...]:
     """The load assignments of a host whose endpoints are sent: all that a change of its endpoints touches."""
     if host.service.resolution is not Resolution.STATIC:

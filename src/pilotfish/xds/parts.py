@@ -26,16 +26,24 @@ class Part(ABC):
 
     def put(self, spec: Spec) -> None:
         """Have the resource of this spec under its name."""
-        entries = self._entries.setdefault(spec.type_url, {})
-        before = entries.get(spec.name)
+        before = self.entries(spec.type_url).get(spec.name)
         if before is None or before.spec != spec:
-            entries[spec.name] = entry(spec)
-            self._changed.setdefault(spec.type_url, set()).add(spec.name)
+            self.keep(spec.type_url, spec.name, entry(spec))
 
     def drop(self, type_url: str, name: str) -> None:
         """Have no resource of this name."""
-        if self._entries.get(type_url, {}).pop(name, None) is not None:
-            self._changed.setdefault(type_url, set()).add(name)
+        self.keep(type_url, name, None)
+
+    def keep(self, type_url: str, name: str, kept: Entry | None) -> None:
+        """Have this entry under its name; None: have none."""
+        entries = self._entries.setdefault(type_url, {})
+        if entries.get(name) is kept:
+            return
+        if kept is None:
+            del entries[name]
+        else:
+            entries[name] = kept
+        self._changed.setdefault(type_url, set()).add(name)
 
     def replace(self, before: Iterable[Spec], after: Collection[Spec]) -> None:
         """Put all specs of `after`, and drop those of `before` that none of `after` takes the place of."""
@@ -96,8 +104,8 @@ class ContestedPart(Part):
 
 
 def specs_of(parts: Iterable[Part]) -> Specs:
-    """Everything in several parts."""
-    return {where: spec for part in parts for where, spec in part.specs().items()}
+    """Everything in several parts; where two have one name, the first goes before the others."""
+    return {where: spec for part in reversed(tuple(parts)) for where, spec in part.specs().items()}
 
 
 def differences(before: Specs, after: Specs) -> Changes:

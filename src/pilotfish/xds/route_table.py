@@ -46,10 +46,22 @@ class RouteTable:
 
     def virtual_hosts(self) -> tuple[VirtualHostSpec, ...]:
         """All that have a domain, each domain in one of them."""
-        for name in self._dirty:
+        self.settle()
+        return tuple(spec for name in self._names if (spec := self._hosts[name]).domains)
+
+    def virtual_host(self, name: str) -> VirtualHostSpec | None:
+        """One of them, or None where it has no domain."""
+        self.settle()
+        found = self._hosts.get(name)
+        return found if found is not None and found.domains else None
+
+    def settle(self) -> frozenset[str]:
+        """Decide who has what since the last change; gives the names of the virtual hosts that may differ."""
+        changed = frozenset(self._dirty)
+        for name in changed:
             self._hosts[name] = self._resolve(self._wanted[name])
         self._dirty.clear()
-        return tuple(spec for name in self._names if (spec := self._hosts[name]).domains)
+        return changed
 
     def _claim(self, domain: str, name: str, rank: _Rank) -> None:
         owner = self._owner.get(domain)

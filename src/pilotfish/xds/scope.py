@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import Host, Resolution
@@ -10,10 +11,22 @@ from pilotfish.xds import source
 from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import FixedClusterSpec
 from pilotfish.xds.build.listeners import Chain, HttpChain, OutboundListenerSpec, TcpChain, VirtualOutboundSpec
-from pilotfish.xds.build.routes import RouteConfigurationSpec
+from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
+from pilotfish.xds.entries import Spec
 from pilotfish.xds.outbound import Audience, Claim, Outbound, assignments, outbound
 from pilotfish.xds.parts import Part
 from pilotfish.xds.route_table import RouteTable
+
+
+class Contribution(NamedTuple):
+    """What one host needs of a scope: resources by type and name, and (port, name) of its virtual hosts.
+
+    `members` are the hosts on which that depends: the host, and those that share a listener's address with it.
+    """
+
+    resources: frozenset[tuple[str, str]] = frozenset()
+    virtual_hosts: frozenset[tuple[int, str]] = frozenset()
+    members: frozenset[str] = frozenset()
 
 
 class Scope(Part):
@@ -36,8 +49,9 @@ class Scope(Part):
     def anew(self, model: Model) -> Scope:
         return Scope(self.audience, model)
 
-    def update(self, hostnames: Iterable[str]) -> None:
-        """Look again at hosts by name (in lower case)."""
+    def update(self, hostnames: Iterable[str]) -> frozenset[str]:
+        """Look again at hosts by name (in lower case); gives those whose contribution may not be what it was."""
+        affected: set[str] = set()
         tables: set[int] = set()
         listeners: set[tuple[str, int]] = set()
         for hostname in hostnames:
@@ -45,6 +59,7 @@ class Scope(Part):
             after = self._model.seen_from(self.audience.namespace, hostname)
             if before == after:
                 continue
+            affected.add(hostname)
             if after is None:
                 del self._hosts[hostname]
             else:
@@ -57,7 +72,54 @@ class Scope(Part):
             self.replace((*was.clusters, *was.assignments, *was.routes), (*now.clusters, *now.assignments, *now.routes))
             tables |= self._update_tables(was, now)
             listeners |= self._update_claims(hostname, was, now)
+        for where in listeners:
+            if where[0] != self.audience.wildcard:
+                affected.update(self._claims[where].hostnames)
+        for port in tables & self._tables.keys():
+            affected.update(_hostname(name) for name in self._tables[port].settle())
         self._rebuild(tables, listeners)
+        return frozenset(affected)
+
+    # What single hosts contribute
+
+    @property
+    def hostnames(self) -> Iterable[str]:
+        """The names of all hosts that the audience sees, in lower case."""
+        return self._hosts.keys()
+
+    def host(self, hostname: str) -> Host | None:
+        return self._hosts.get(hostname)
+
+    def claimants(self, address: str, port: int) -> tuple[str, ...]:
+        """The hosts that share the listener of an address and port."""
+        claims = self._claims.get((address, port))
+        return claims.hostnames if claims else ()
+
+    def contribution(self, hostname: str) -> Contribution:
+        """What a host needs, with what those need that share its listeners; nothing for a host that nobody sees.
+
+        Listeners at the wildcard address belong to no host.
+        """
+        host = self._hosts.get(hostname)
+        if host is None:
+            return Contribution(members=frozenset({hostname}))
+        found = outbound(host, self.audience)
+        resources = set(_behind_listeners(found))
+        members = {hostname}
+        for claim in found.claims:
+            if claim.address == self.audience.wildcard:
+                continue
+            resources.add((source.LISTENER, names.listener(claim.address, claim.port)))
+            members.update(self.claimants(claim.address, claim.port))
+        for other in members - {hostname}:
+            resources.update(_behind_listeners(outbound(self._hosts[other], self.audience)))
+        virtual_hosts = frozenset((wanted.port, wanted.name) for wanted in found.virtual_hosts)
+        return Contribution(frozenset(resources), virtual_hosts, frozenset(members))
+
+    def virtual_host(self, port: int, name: str) -> VirtualHostSpec | None:
+        """A virtual host with the domains that it has; None where others have all of them, or it is not there."""
+        table = self._tables.get(port)
+        return table.virtual_host(name) if table else None
 
     def _update_tables(self, was: Outbound, now: Outbound) -> set[int]:
         if was.virtual_hosts == now.virtual_hosts:
@@ -124,6 +186,10 @@ class _Claims:
         self._others.pop(hostname, None)
 
     @property
+    def hostnames(self) -> tuple[str, ...]:
+        return (*self._http, *self._others)
+
+    @property
     def has_http(self) -> bool:
         return bool(self._http) or any(
             isinstance(c, HttpChain) for other in self._others.values() for c in other.chains
@@ -147,6 +213,16 @@ class _Claims:
             for each in claim.chains:
                 found.setdefault(each.match, each)
         return tuple(sorted(found.values(), key=_position))
+
+
+def _behind_listeners(found: Outbound) -> Iterable[tuple[str, str]]:
+    """Clusters with their endpoints, and the routes of listeners that stand for one host alone."""
+    specs: tuple[Spec, ...] = (*found.clusters, *found.assignments, *found.routes)
+    return ((spec.type_url, spec.name) for spec in specs)
+
+
+def _hostname(virtual_host: str) -> str:
+    return virtual_host.rpartition(":")[0].lower()
 
 
 def _position(chain: Chain) -> tuple[bool, str]:

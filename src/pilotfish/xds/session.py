@@ -8,9 +8,9 @@ consistency considerations"): clusters, endpoints, listeners, routes, and what b
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Changes, ProxyConfig, ProxyNode, Resource
 from pilotfish.xds.status import Observer, Rejection, ResourceState, TypeState, named_in
@@ -110,6 +110,14 @@ class Update:
     settled: frozenset[str]
 
 
+class Asked(NamedTuple):
+    """What a request asks for: names subscribed to and no longer so, and names that the proxy kept from before."""
+
+    subscribed: Collection[str] = ()
+    unsubscribed: Collection[str] = ()
+    kept: Collection[str] = ()
+
+
 class Dialect(Protocol):
     """What the two variants of the protocol do differently."""
 
@@ -123,6 +131,10 @@ class Dialect(Protocol):
 
     def subscribe(self, watch: Watch, request: Any, resources: Mapping[str, Resource], *, first: bool) -> None:
         """Bring the subscription up to date. `first`: the request is the stream's first of its type."""
+        ...
+
+    def asks(self, request: Any) -> Asked:
+        """What a request subscribes to by name, apart from what it answers."""
         ...
 
     def select(self, watch: Watch, resources: Mapping[str, Resource]) -> Update:
@@ -162,6 +174,9 @@ class Session:
             return False
         if watch.nonce and request.response_nonce == watch.nonce:
             self._answered(watch, request)
+            self._config.answered(self)
+        if any(asked := self._dialect.asks(request)):
+            self._config.asked(watch.type_url, *asked)
         self._dialect.subscribe(watch, request, self._config.resources(watch.type_url), first=first)
         if first and watch.type_url == ENDPOINT:
             watch.forced |= watch.interesting(self._warming)
@@ -199,6 +214,13 @@ class Session:
             if response := self._compose(watch):
                 return response
         return None
+
+    def settled(self, type_url: str, name: str) -> bool:
+        """Whether the proxy has answered for a resource as it is now: taken it into force, or refused it."""
+        watch = self._watches.get(type_url)
+        if watch is None or watch.held.get(name) is None:
+            return False
+        return not (name in watch.in_flight or name in watch.pending or name in watch.forced)
 
     def state(self) -> dict[str, TypeState]:
         """What the proxy holds, by type."""

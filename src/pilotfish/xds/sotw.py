@@ -13,7 +13,7 @@ from typing import Any
 from envoy.service.discovery.v3 import discovery_pb2
 
 from pilotfish.xds.delta import WILDCARD, WILDCARD_TYPES
-from pilotfish.xds.session import NOTHING, Update, Watch
+from pilotfish.xds.session import NOTHING, Asked, Update, Watch
 from pilotfish.xds.source import CLUSTER, LISTENER, Resource
 from pilotfish.xds.wire import sotw_response
 
@@ -28,6 +28,10 @@ class StateOfTheWorld:
 
     def stale(self, watch: Watch, request: Any) -> bool:
         return bool(request.response_nonce) and request.response_nonce != watch.sent_nonce
+
+    def asks(self, request: Any) -> Asked:
+        """Nothing that concerns demand: each request repeats the whole subscription."""
+        return Asked()
 
     def subscribe(self, watch: Watch, request: Any, resources: Mapping[str, Resource], *, first: bool) -> None:
         """Every request names the whole subscription. A client that comes back with the version of a full state that

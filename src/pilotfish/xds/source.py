@@ -5,7 +5,7 @@ The server knows streams, nonces and acknowledgements; the generator knows the m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -55,11 +55,31 @@ Changes = Mapping[str, frozenset[str]]
 """Type URL → names of resources that were added, changed or removed."""
 
 
+class Held(Protocol):
+    """What a connected proxy has."""
+
+    def settled(self, type_url: str, name: str) -> bool:
+        """Whether the proxy has answered for a resource as it is now: taken it into force, or refused it."""
+        ...
+
+
 class ProxyConfig(Protocol):
     """One connected proxy's configuration as it stands now."""
 
     def resources(self, type_url: str) -> Mapping[str, Resource]:
         """All that the proxy may have of a type, by name."""
+        ...
+
+    def asked(
+        self, type_url: str, subscribed: Collection[str], unsubscribed: Collection[str], kept: Collection[str]
+    ) -> None:
+        """The proxy subscribes to resources by name, and no longer to others; `kept` are what it has of an earlier
+        stream, told with the first request of a type. Called before `resources` is asked for what to answer.
+        """
+        ...
+
+    def answered(self, held: Held) -> None:
+        """The proxy has acknowledged or refused something."""
         ...
 
     def close(self) -> None:

@@ -49,6 +49,10 @@ class FakeConfig:
     def resources(self, type_url: str) -> Mapping[str, Resource]:
         return self.source.held.get(type_url, {})
 
+    def asked(self, *_: object) -> None: ...
+
+    def answered(self, held: object) -> None: ...
+
     def close(self) -> None:
         self.source.configs.remove(self)
 

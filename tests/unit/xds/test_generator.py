@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import gc
 import random
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from google.protobuf.json_format import MessageToJson
 
 from pilotfish.api import kinds
 from pilotfish.api.decode import decode
+from pilotfish.api.demand import Demand, demand_name
 from pilotfish.api.meta import Object
 from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.model import Model
@@ -34,6 +40,7 @@ class Watcher:
     """A proxy that keeps a copy of what it was told, as an Envoy would."""
 
     def __init__(self, generator: Generator, node: ProxyNode) -> None:
+        self.node = node
         self.config = generator.connect(node, self._hear)
         self.held: dict[tuple[str, str], str] = {}
         for url in TYPES:
@@ -112,6 +119,22 @@ def _pod(rng: random.Random, name: str, namespace: str) -> Object:
 MAKERS = (("s", _service), ("e", _entry), ("x", _slice), ("p", _pod))
 
 
+def _batches(rng: random.Random, count: int) -> Iterator[list[tuple[Object | None, Object | None]]]:
+    objects: dict[tuple[str, str, str], Object] = {}
+    for _ in range(count):
+        batch = []
+        for _ in range(rng.randint(1, 3)):
+            word, make = rng.choice(MAKERS)
+            key = (word, rng.choice(NAMESPACES), f"{word}{rng.randint(0, 3)}")
+            new = None if key in objects and rng.random() < 0.4 else make(rng, key[2], key[1])
+            batch.append((objects.get(key), new))
+            if new is None:
+                del objects[key]
+            else:
+                objects[key] = new
+        yield batch
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_random_changes(seed: int) -> None:
     rng = random.Random(seed)
@@ -125,20 +148,65 @@ def test_random_changes(seed: int) -> None:
             generator, ProxyNode("gw", "router", "10.0.0.9", "gw", "", {"LABELS": {"pilotfish.dev/gateway": "node"}})
         ),
     ]
-    objects: dict[tuple[str, str, str], Object] = {}
-    for _ in range(120):
-        batch = []
-        for _ in range(rng.randint(1, 3)):
-            word, make = rng.choice(MAKERS)
-            key = (word, rng.choice(NAMESPACES), f"{word}{rng.randint(0, 3)}")
-            new = None if key in objects and rng.random() < 0.4 else make(rng, key[2], key[1])
-            batch.append((objects.get(key), new))
-            if new is None:
-                del objects[key]
-            else:
-                objects[key] = new
+    for batch in _batches(rng, 120):
         generator.apply(batch)
         assert not any(watcher.missed() for watcher in watchers)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_changes_and_lookups(seed: int) -> None:
+    """Whatever was asked for when: a proxy on demand has nothing that differs from everything, and lacks nothing."""
+    rng = random.Random(seed)
+    generator = Generator(Model(), audit=True)
+    dns = Watcher(generator, node_of("dns", "b", "10.0.0.9"))
+    pairs = []
+    for number, namespace in enumerate("aab", 1):
+        node = node_of("sidecar", namespace, f"10.0.0.{number}")
+        lazy = ProxyNode(node.id, node.type, node.ip, node.name, namespace, {"DNS_CAPTURE": "true"})
+        pairs.append((Watcher(generator, node), Watcher(generator, lazy)))
+    asked: dict[str, set[str]] = {}
+    for batch in _batches(rng, 60):
+        generator.apply(batch)
+        if rng.random() < 0.3:
+            demand = Demand(f"10.0.0.{rng.randint(1, 3)}", rng.choice(LOOKED_UP))
+            asked.setdefault(demand.address, set()).add(demand.host.lower())
+            dns.config.asked(NAME_TABLE_TYPE, [demand_name(demand)], (), ())
+        for eager, lazy in pairs:
+            assert not lazy.missed()
+            _check_subset(eager, lazy, asked.get(lazy.node.ip, set()))
+    for watcher in (dns, *(w for pair in pairs for w in pair)):
+        watcher.config.close()
+    assert list(generator._proxies) == []
+    assert generator._commons == {}
+
+
+LOOKED_UP = ("h.test", "H.Test", "s0.a", "*.w.test", *(f"s{i}.{n}.svc.cluster.local" for i in range(4) for n in "ab"))
+
+
+def _check_subset(eager: Watcher, lazy: Watcher, asked: set[str]) -> None:
+    for url in (source.LISTENER, source.CLUSTER, source.ENDPOINT):
+        assert lazy.config.resources(url).items() <= eager.config.resources(url).items()
+    clusters = lazy.config.resources(source.CLUSTER)
+    for name in eager.config.resources(source.CLUSTER):
+        if name.startswith("outbound|") and name.split("|")[3].lower() in asked:
+            assert name in clusters
+            assert (name in eager.config.resources(source.ENDPOINT)) == (name in lazy.config.resources(source.ENDPOINT))
+    used: set[str] = set()
+    routes = lazy.config.resources(source.ROUTE)
+    for resource in lazy.config.resources(source.LISTENER).values():
+        text = MessageToJson(listener_pb2.Listener.FromString(resource.body))
+        used |= set(re.findall(r'"cluster": "(outbound\|[^"]*)"', text))
+        assert set(re.findall(r'"routeConfigName": "([^"]*)"', text)) <= routes.keys()
+    for name, resource in routes.items():
+        own = route_pb2.RouteConfiguration.FromString(resource.body)
+        everything = route_pb2.RouteConfiguration.FromString(eager.config.resources(source.ROUTE)[name].body)
+        known = {host.name: host for host in everything.virtual_hosts}
+        assert all(known[host.name] == host for host in own.virtual_hosts)
+        missing = known.keys() - {host.name for host in own.virtual_hosts}
+        assert not {name.rpartition(":")[0].lower() for name in missing} & asked
+        used |= {route.route.cluster for host in own.virtual_hosts for route in host.routes}
+    lookups = {name for name in used if name.startswith("outbound|")}
+    assert lookups & eager.config.resources(source.CLUSTER).keys() <= clusters.keys()
 
 
 def test_the_audit_can_fail() -> None:

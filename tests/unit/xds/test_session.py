@@ -28,6 +28,10 @@ class Config:
     def resources(self, type_url: str) -> dict[str, Resource]:
         return self.held[type_url]
 
+    def asked(self, *_: object) -> None: ...
+
+    def answered(self, held: object) -> None: ...
+
     def close(self) -> None: ...
 
 

@@ -6,12 +6,16 @@ import msgspec
 
 
 class Counters(msgspec.Struct, rename="camel"):
-    """Counts since the start. `hits` were answered by a query's bytes alone, `built` by reading it."""
+    """Counts since the start. `hits` were answered by a query's bytes alone, `built` by reading it. `held` waited for a
+    pod's proxy, `held_in_vain` for as long as they may.
+    """
 
     queries: int = 0
     tcp_queries: int = 0
     hits: int = 0
     built: int = 0
+    held: int = 0
+    held_in_vain: int = 0
     truncated: int = 0
     unknown_in_mesh_domain: int = 0
     forwarded: int = 0

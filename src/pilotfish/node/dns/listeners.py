@@ -108,7 +108,8 @@ class Listeners:
         if inode is None:
             return
         sockets = netns.run_in(Path(pod.netns), lambda: open_sockets(CAPTURE_ADDRESS, CAPTURE_PORT))
-        self._serve(sockets, self._responder.view(pod.namespace))
+        view = self._responder.pod_view(pod.namespace, pod.ip) if pod.ip else self._responder.view(pod.namespace)
+        self._serve(sockets, view)
         self._pods[pod.uid] = _OpenPod(pod, inode, sockets)
 
     def _serve(self, sockets: Sockets, view: View) -> None:
@@ -121,6 +122,7 @@ class Listeners:
             if served := self._pods.pop(uid, None):
                 self._udp.remove(served.sockets.udp)
                 self._tcp.remove(served.sockets.tcp)
+                self._responder.forget_pod(served.pod.ip)
 
     async def sweep(self) -> None:
         """Let pods go whose namespaces are gone, for ever."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, status_pb2
 
+from pilotfish.api.demand import read_demand
 from pilotfish.api.protos import NAME_TABLE_TYPE, NameTable
+from pilotfish.node.dns.demands import Demands
 from pilotfish.node.dns.table import NameRecord
 
 log = logging.getLogger(__name__)
@@ -85,13 +88,15 @@ class Subscription:
         on_change: OnChange,
         *,
         subscribe: Iterable[str] = (),
+        demands: Demands | None = None,
     ) -> None:
-        """`subscribe` are the resources wanted; none means all that there are."""
+        """`subscribe` are the resources wanted; none means all that there are. `demands` are asked for besides."""
         self._connect = connect
         self._node_id = node_id
         self._records = records
         self._on_change = on_change
-        self._wanted = frozenset(subscribe)
+        self._wanted = tuple(sorted(subscribe))
+        self._demands = demands
         self.connected = False
 
     async def run(self) -> None:
@@ -112,33 +117,76 @@ class Subscription:
             else:
                 log.debug("no control plane: %s", reason)
             self.connected = False
+            if self._demands is not None:
+                self._demands.disconnected()
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_DELAY)
 
     async def _stream(self, channel: grpc.aio.Channel) -> None:
         call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
-        await call.write(
-            discovery_pb2.DeltaDiscoveryRequest(
-                node=base_pb2.Node(id=self._node_id),
-                type_url=NAME_TABLE_TYPE,
-                resource_names_subscribe=sorted(self._wanted),
-                initial_resource_versions={name: record.version for name, record in self._records().items()},
-            )
+        outbox: asyncio.Queue[Any] = asyncio.Queue()
+        outbox.put_nowait(self._first_request())
+        if self._demands is not None:
+            self._demands.connecting(lambda names, gone: outbox.put_nowait(_change(names, gone)))
+        writer = asyncio.create_task(_write(call, outbox))
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                if not self.connected:
+                    self._note_connection()
+                outbox.put_nowait(self._apply(response))
+        finally:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    def _first_request(self) -> Any:
+        wanted = list(self._wanted)
+        versions = {name: record.version for name, record in self._records().items()}
+        if self._demands is not None:
+            wanted += ["*", *self._demands.names]
+            versions |= self._demands.versions
+        return discovery_pb2.DeltaDiscoveryRequest(
+            node=base_pb2.Node(id=self._node_id),
+            type_url=NAME_TABLE_TYPE,
+            resource_names_subscribe=wanted,
+            initial_resource_versions=versions,
         )
-        while (response := await call.read()) is not grpc.aio.EOF:
-            if not self.connected:
-                self.connected = True
-                log.info("names come from the control plane")
-            await call.write(self._apply(response))
+
+    def _note_connection(self) -> None:
+        self.connected = True
+        log.info("names come from the control plane")
+        if self._demands is not None:
+            self._demands.connected()
 
     def _apply(self, response: Any) -> Any:
         """Take a response over, or nothing of it when a resource is malformed; gives the acknowledgement or refusal."""
         reply = discovery_pb2.DeltaDiscoveryRequest(type_url=NAME_TABLE_TYPE, response_nonce=response.nonce)
         try:
-            changed = [read_resource(resource) for resource in response.resources]
+            granted = [resource for resource in response.resources if read_demand(resource.name)]
+            changed = [read_resource(resource) for resource in response.resources if not read_demand(resource.name)]
         except ValueError as error:
             log.error("names from the control plane are refused: %s", error)
             reply.error_detail.CopyFrom(status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message=str(error)))
             return reply
-        self._on_change(changed, list(response.removed_resources))
+        removed = [name for name in response.removed_resources if not read_demand(name)]
+        if changed or removed or not (granted or response.removed_resources):
+            self._on_change(changed, removed)
+        if self._demands is not None:
+            for name in response.removed_resources:
+                self._demands.revoked(name)
+            for resource in granted:
+                self._demands.granted(resource.name, resource.version)
         return reply
+
+
+def _change(names: Sequence[str], gone: Sequence[str]) -> Any:
+    """A change of the subscription, apart from any answer."""
+    return discovery_pb2.DeltaDiscoveryRequest(
+        type_url=NAME_TABLE_TYPE, resource_names_subscribe=names, resource_names_unsubscribe=gone
+    )
+
+
+async def _write(call: Any, outbox: asyncio.Queue[Any]) -> None:
+    """Send what is put out, one after another, until the stream ends (which its reader is told)."""
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        while True:
+            await call.write(await outbox.get())

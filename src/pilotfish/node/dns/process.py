@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import resource
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from pilotfish.home import Home, Settings
 from pilotfish.node.dns import snapshot
 from pilotfish.node.dns.controlserver import ControlServer
 from pilotfish.node.dns.counters import Counters
+from pilotfish.node.dns.demands import PATIENCE_SECONDS, Demands
 from pilotfish.node.dns.exchange import DNS_PORT
 from pilotfish.node.dns.listeners import GATEWAY_PORT, Listeners
 from pilotfish.node.dns.names import ControlPlane, Subscription
@@ -29,6 +31,8 @@ from pilotfish.node.dns.upstream import Upstream
 log = logging.getLogger(__name__)
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+PATIENCE = "PILOTFISH_DNS_HOLD_SECONDS"
+"""Environment variable: for how long the first answer for a host may wait for the pod's proxy."""
 
 
 def control_socket(home: Home) -> Path:
@@ -70,7 +74,8 @@ async def run(
     servers = Servers(resolv_conf, upstream_port, never=(settings.gateway_ip,))
     async with asyncio.TaskGroup() as group:
         upstream = Upstream(group, servers, counters, port=upstream_port)
-        responder = Responder(table, upstream, settings.cluster_domain, counters)
+        demands = Demands(counters, float(os.environ.get(PATIENCE, PATIENCE_SECONDS)))
+        responder = Responder(table, upstream, settings.cluster_domain, counters, demands)
         udp, tcp = UdpServer(group, responder, counters), TcpServer(group, responder, counters)
         listeners = Listeners(responder, udp, tcp)
         saver = snapshot.Saver(names_file(home), lambda: table.records.values())
@@ -84,7 +89,11 @@ async def run(
             responder.search_changed()
 
         subscription = Subscription(
-            control_plane(home, settings).connect, node_id(settings), lambda: table.records, names_changed
+            control_plane(home, settings).connect,
+            node_id(settings),
+            lambda: table.records,
+            names_changed,
+            demands=demands,
         )
 
         def stats() -> dict[str, Any]:

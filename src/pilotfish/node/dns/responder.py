@@ -7,10 +7,12 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pilotfish.api.demand import Demand
 from pilotfish.node.dns import wire
 from pilotfish.node.dns.counters import Counters
+from pilotfish.node.dns.demands import Demands
 from pilotfish.node.dns.hot import HotAnswers
-from pilotfish.node.dns.table import EVERYONE, GATEWAY, Addresses, NameRecord, Table
+from pilotfish.node.dns.table import EVERYONE, GATEWAY, Addresses, Lookup, NameRecord, Table
 from pilotfish.node.dns.upstream import Upstream
 from pilotfish.node.dns.wire import Query, Rcode
 
@@ -23,22 +25,48 @@ _ROTATIONS = 8
 
 @dataclass(slots=True)
 class View:
-    """What one kind of client sees: the pods of a namespace, or those without a sidecar."""
+    """What one kind of client sees: the pods of a namespace, one pod with a sidecar, or those without."""
 
     scopes: tuple[str, ...]
     search: frozenset[bytes]
     hot: HotAnswers
+    pod: str = ""
+    """The address of the one pod whose view it is, where the pod's proxy is to have what is looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A query whose answer waits until the pod's proxy has the host."""
+
+    query: Query
+    view: View
+    demand: Demand
+
+    @property
+    def packet(self) -> bytes:
+        return self.query.packet
+
+
+Later = Query | Held
+"""What `Responder.resolve` must be awaited for."""
 
 
 class Responder:
     """Answers queries for all clients of the node."""
 
-    def __init__(self, table: Table, upstream: Upstream, cluster_domain: str, counters: Counters) -> None:
+    def __init__(
+        self, table: Table, upstream: Upstream, cluster_domain: str, counters: Counters, demands: Demands | None = None
+    ) -> None:
+        """Without `demands` no answer waits for a proxy."""
         self._table = table
         self._upstream = upstream
         self._cluster_domain = cluster_domain
         self._domain = wire.encode_name(cluster_domain).lower()
         self._counters = counters
+        self._demands = demands
+        if demands is not None:
+            demands.on_revoked = self._revoked
+        self._pods: dict[str, View] = {}
         self._views: dict[str, View] = {}
         self._informed = False
 
@@ -48,6 +76,23 @@ class Responder:
             scopes = (namespace, EVERYONE)
             self._views[namespace] = View(scopes, self._search(namespace), HotAnswers())
         return self._views[namespace]
+
+    def pod_view(self, namespace: str, address: str) -> View:
+        """The view of one pod with a sidecar: that of its namespace, in which each host is new to it at first."""
+        self.forget_pod(address)
+        scopes = (namespace, EVERYONE)
+        self._pods[address] = View(scopes, self._search(namespace), HotAnswers(), address)
+        return self._pods[address]
+
+    def forget_pod(self, address: str) -> None:
+        """The pod at an address is gone, and what it asked for."""
+        if self._pods.pop(address, None) is not None and self._demands is not None:
+            self._demands.forget(address)
+
+    def _revoked(self, demand: Demand) -> None:
+        """A pod's proxy lacks a host that it had."""
+        if view := self._pods.get(demand.address):
+            view.hot.clear()
 
     def gateway_view(self) -> View:
         """The view of clients without a sidecar: the Kubernetes registry's names, as a cluster's own DNS has them."""
@@ -65,7 +110,7 @@ class Responder:
         """Apply a change of the name table; answers given from here on are the new ones."""
         self._informed = True
         touched = self._table.update(changed, removed)
-        for view in self._views.values():
+        for view in (*self._views.values(), *self._pods.values()):
             view.hot.forget(touched)
 
     def search_changed(self) -> None:
@@ -74,9 +119,12 @@ class Responder:
             if namespace != GATEWAY:
                 view.search = self._search(namespace)
             view.hot.clear()
+        for view in self._pods.values():
+            view.search = self._search(view.scopes[0])
+            view.hot.clear()
 
-    def respond(self, view: View, packet: bytes, *, tcp: bool) -> bytes | Query | None:
-        """The answer without its id; or the query itself when `resolve` must be awaited; None says nothing at all.
+    def respond(self, view: View, packet: bytes, *, tcp: bool) -> bytes | Later | None:
+        """The answer without its id; or what `resolve` must be awaited for; None says nothing at all.
 
         Raises nothing, whatever the packet: one that nobody thought of must not end the service of all pods.
         """
@@ -87,7 +135,7 @@ class Responder:
             log.exception("a query could not be answered: %s", packet.hex())
             return None
 
-    def _respond(self, view: View, packet: bytes, *, tcp: bool) -> bytes | Query | None:
+    def _respond(self, view: View, packet: bytes, *, tcp: bool) -> bytes | Later | None:
         query = wire.read_query(packet)
         if query is None:
             self._counters.dropped += 1
@@ -100,16 +148,28 @@ class Responder:
         found = self._table.lookup(view.scopes, view.search, query.name)
         if found.addresses is None:
             return self._unknown(view, query, found.consulted, tcp=tcp)
+        if not (view.pod and self._demands and found.addresses.of_type(query.qtype)):
+            return self._build(view, query, found.addresses, found, tcp=tcp)
+        demand = Demand(view.pod, found.host)
+        if self._demands.hold(demand):
+            return Held(query, view, demand)
+        keep = self._demands.fulfilled(demand)
+        return self._build(view, query, found.addresses, found, tcp=tcp, keep=keep)
+
+    def _build(
+        self, view: View, query: Query, addresses: Addresses, found: Lookup, *, tcp: bool, keep: bool = True
+    ) -> bytes:
+        """The answer for a name of ours; `keep` it for all who ask the same."""
         self._counters.built += 1
-        turns = _owned(query, found.addresses, found.alias_length)
+        turns = _owned(query, addresses, found.alias_length)
         if tcp:
             return wire.answer(query, records=random.choice(turns))
         bodies = [wire.answer(query, records=records) for records in turns]
         if any(len(body) + wire.ID_SIZE > query.udp_limit for body in bodies):
             self._counters.truncated += 1
             bodies = [wire.truncated(query, records) for records in turns]
-        if query.plain:
-            view.hot.add(packet[wire.ID_SIZE :], bodies, found.consulted)
+        if query.plain and keep:
+            view.hot.add(query.packet[wire.ID_SIZE :], bodies, found.consulted)
         return bodies[0]
 
     def _unknown(self, view: View, query: Query, consulted: Sequence[bytes], *, tcp: bool) -> bytes | Query:
@@ -136,9 +196,19 @@ class Responder:
             return query
         return self._outcome(query, known, tcp=tcp)
 
-    async def resolve(self, query: Query, *, tcp: bool) -> bytes:
-        """The upstream's answer to a query without its id, or our error where there was none."""
-        return self._outcome(query, await self._upstream.ask(query, tcp=tcp), tcp=tcp)
+    async def resolve(self, later: Later, *, tcp: bool) -> bytes:
+        """The answer without its id to a query that had to wait: ours, or the upstream's, or our error."""
+        if isinstance(later, Query):
+            return self._outcome(later, await self._upstream.ask(later, tcp=tcp), tcp=tcp)
+        assert self._demands is not None
+        await self._demands.wait(later.demand)
+        view, query = later.view, later.query
+        found = self._table.lookup(view.scopes, view.search, query.name)
+        if found.addresses is not None:
+            keep = self._demands.fulfilled(later.demand) and found.host == later.demand.host
+            return self._build(view, query, found.addresses, found, tcp=tcp, keep=keep)
+        unknown = self._unknown(view, query, found.consulted, tcp=tcp)
+        return await self.resolve(unknown, tcp=tcp) if isinstance(unknown, Query) else unknown
 
     def _outcome(self, query: Query, outcome: bytes | Rcode, *, tcp: bool) -> bytes:
         if isinstance(outcome, Rcode):

@@ -66,12 +66,14 @@ class Lookup:
     """What became of a name. `addresses` is None when nobody owns it.
 
     `alias_length` is how many bytes of the question's name, less the search domain, are the name that was found, 0 when
-    it is the name itself. `consulted` are the names on which this outcome depends, wildcards left out.
+    it is the name itself. `consulted` are the names on which this outcome depends, wildcards left out. `host` is whose
+    the name is.
     """
 
     addresses: Addresses | None
     alias_length: int
     consulted: tuple[bytes, ...]
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -81,6 +83,10 @@ class _Claim:
     rank: int
     resource: str
     addresses: Addresses = field(compare=False)
+
+    def lookup(self, alias_length: int, consulted: tuple[bytes, ...]) -> Lookup:
+        """The outcome of a lookup that ended here."""
+        return Lookup(self.addresses, alias_length, consulted, self.resource.partition("/")[2])
 
 
 Claims = dict[bytes, list[_Claim]]
@@ -210,24 +216,24 @@ class Table:
         """
         indexes = [index for scope in scopes if (index := self._indexes.get(scope))]
         if found := _first([i.exact for i in indexes], name):
-            return Lookup(found, 0, (name,))
+            return found.lookup(0, (name,))
         offsets = wire.label_offsets(name)
         ends = [at for at in offsets[1:] if name[at:] in search]
         prefixes = [name[:end] + b"\0" for end in ends]
         consulted = (name, *prefixes)
         for end, prefix in zip(ends, prefixes, strict=True):
             if found := _first([i.exact for i in indexes], prefix):
-                return Lookup(found, end, consulted)
+                return found.lookup(end, consulted)
         wildcards = [i.wildcards for i in indexes if i.wildcards]
         if wildcards:
             for at in offsets[1:]:
                 if found := _first(wildcards, name[at:]):
-                    return Lookup(found, 0, consulted)
+                    return found.lookup(0, consulted)
                 for end in (e for e in ends if e > at):
                     if found := _first(wildcards, name[at:end] + b"\0"):
-                        return Lookup(found, end, consulted)
+                        return found.lookup(end, consulted)
         return Lookup(None, 0, consulted)
 
 
-def _first(claims: Iterable[Claims], name: bytes) -> Addresses | None:
-    return next((found[0].addresses for c in claims if (found := c.get(name))), None)
+def _first(claims: Iterable[Claims], name: bytes) -> _Claim | None:
+    return next((found[0] for c in claims if (found := c.get(name))), None)

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, field
 
 from pilotfish.node.dns.counters import Counters
-from pilotfish.node.dns.responder import Responder, View
+from pilotfish.node.dns.responder import Held, Later, Responder, View
 from pilotfish.node.dns.wire import Query
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ IDLE_SECONDS = 10.0
 MAX_CONNECTIONS = 256
 """For one socket, so one pod."""
 MAX_PIPELINED = 64
-"""Queries of one connection that wait for an upstream answer; more are not read meanwhile."""
+"""Queries of one connection that wait for an upstream answer or for a proxy; more are not read meanwhile."""
 _RETRY_SECONDS = 1.0
 _length = struct.Struct(">H")
 
@@ -108,13 +108,13 @@ class TcpServer:
             outcome = self._responder.respond(view, packet, tcp=True)
             if outcome is None:
                 return  # nothing may be said to this, and nothing sensible follows it
-            if isinstance(outcome, Query):
+            if isinstance(outcome, Query | Held):
                 await room.acquire()
                 resolving.create_task(self._resolve(writer, outcome, room))
             else:
                 await _write(writer, packet[:2] + outcome)
 
-    async def _resolve(self, writer: asyncio.StreamWriter, query: Query, room: asyncio.Semaphore) -> None:
+    async def _resolve(self, writer: asyncio.StreamWriter, query: Later, room: asyncio.Semaphore) -> None:
         try:
             body = await self._responder.resolve(query, tcp=True)
             await _write(writer, query.packet[:2] + body)

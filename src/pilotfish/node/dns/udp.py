@@ -15,7 +15,7 @@ import time
 from pilotfish.node.dns.counters import Counters
 from pilotfish.node.dns.hot import Buffer, pinned
 from pilotfish.node.dns.mmsg import Batch
-from pilotfish.node.dns.responder import Responder, View
+from pilotfish.node.dns.responder import Held, Later, Responder, View
 from pilotfish.node.dns.wire import Query
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 SHARE_SECONDS = 0.005
 """How long batches are served before the event loop's other work gets a turn."""
 MAX_PENDING = 4096
-"""Queries that wait for an upstream answer."""
+"""Queries that wait for an upstream answer or for a proxy."""
 
 
 class UdpServer:
@@ -103,21 +103,21 @@ class UdpServer:
                 found[position] = next(rotation)
                 continue
             outcome = self._responder.respond(view, packet, tcp=False)
-            if isinstance(outcome, Query):
+            if isinstance(outcome, Query | Held):
                 self._later(sock, outcome, self._batch.sender(position))
             elif outcome is not None:
                 buffer, found[position] = pinned(outcome)
                 kept.append(buffer)
         return kept
 
-    def _later(self, sock: socket.socket, query: Query, sender: tuple[str, int]) -> None:
+    def _later(self, sock: socket.socket, query: Later, sender: tuple[str, int]) -> None:
         if self._pending >= MAX_PENDING:
             self._counters.overloaded += 1
             return
         self._pending += 1
         self._group.create_task(self._resolve(sock, query, sender))
 
-    async def _resolve(self, sock: socket.socket, query: Query, sender: tuple[str, int]) -> None:
+    async def _resolve(self, sock: socket.socket, query: Later, sender: tuple[str, int]) -> None:
         try:
             body = await self._responder.resolve(query, tcp=False)
             sock.sendto(query.packet[:2] + body, socket.MSG_DONTWAIT, sender)

@@ -1,0 +1,184 @@
+"""Configuration on demand: among 200 hosts a sidecar knows those that its workload asked for, and none is missed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pilotfish.api.errors import NotFound
+from pilotfish.api.kinds import SERVICE_ENTRY
+from pilotfish.client.http import HTTPClient
+from pilotfish.client.kubeconfig import read_kubeconfig
+
+pytestmark = pytest.mark.root
+
+HOSTS = 200
+POD = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  labels: {{app: {name}}}
+  annotations: {{{annotations}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: app
+    image: example/app
+    command: {command}
+"""
+TIMED_LOOKUPS = """
+import json, socket, sys, time
+taken = []
+for host in sys.argv[1:]:
+    began = time.perf_counter()
+    address = socket.getaddrinfo(host, 9000, socket.AF_INET, socket.SOCK_STREAM)[0][4]
+    taken.append(time.perf_counter() - began)
+    with socket.create_connection(address, timeout=5) as connection:
+        connection.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200"), host
+print(json.dumps(taken))
+"""
+
+
+def entry_of(number: int, address: str) -> dict[str, Any]:
+    ports = [
+        {"number": 9000, "name": "tcp", "protocol": "TCP", "targetPort": 8080},
+        {"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080},
+    ]
+    spec = {"hosts": [host_of(number)], "resolution": "STATIC", "ports": ports, "endpoints": [{"address": address}]}
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": f"many-{number}", "namespace": "default"},
+        "spec": spec,
+    }
+
+
+async def create(mesh: Any, entries: list[dict[str, Any]]) -> None:
+    """Faster than kubectl, which paces itself."""
+    client = HTTPClient(read_kubeconfig(mesh.home / "kubeconfig"))
+    try:
+        for entry in entries:
+            await client.create(SERVICE_ENTRY, entry)
+    finally:
+        await client.close()
+
+
+async def delete(mesh: Any, names: list[str]) -> None:
+    client = HTTPClient(read_kubeconfig(mesh.home / "kubeconfig"))
+    try:
+        for name in names:
+            with contextlib.suppress(NotFound):
+                await client.delete(SERVICE_ENTRY, name, "default")
+    finally:
+        await client.close()
+
+
+def host_of(number: int) -> str:
+    return f"h{number}.many.test"
+
+
+@pytest.fixture(scope="module")
+def many(mesh: Any, tools: Any) -> Iterator[Any]:
+    """A mesh of many hosts, all of them one server, with clients on demand and eager."""
+    server = json.dumps(["python3", "-m", "http.server", "8080"])
+    idle = json.dumps(["sleep", "infinity"])
+    eager = "pilotfish.dev/config: eager"
+    pods = [("server", "", server), ("lazy", "", idle), ("quick", "", idle), ("eager", eager, idle)]
+    try:
+        mesh.apply("---".join(POD.format(name=n, annotations=a, command=c) for n, a, c in pods))
+        for name, _, _ in pods:
+            mesh.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+        address = mesh.get("pod", "server")["status"]["podIP"]
+        asyncio.run(create(mesh, [entry_of(n, address) for n in range(HOSTS)]))
+        tools.eventually(lambda: len(known(mesh, "eager")) == HOSTS, "the eager proxy has every host")
+        yield mesh
+    finally:
+        asyncio.run(delete(mesh, [f"many-{n}" for n in range(HOSTS)]))
+        mesh.kubectl("delete", "--ignore-not-found", *(f"pod/{name}" for name, _, _ in pods))
+        tools.eventually(lambda: not mesh.get("pods")["items"], "the pods are gone")
+
+
+def known(mesh: Any, pod: str) -> set[str]:
+    """The hosts of which a pod's Envoy has clusters."""
+    clusters = mesh.kubectl("exec", pod, "-c", "app", "--", "curl", "-s", "127.0.0.1:15000/clusters")
+    return set(re.findall(r"^outbound\|9000\|\|(h\d+\.many\.test)::added_via_api", clusters, re.MULTILINE))
+
+
+def curl(mesh: Any, pod: str, *argv: str) -> str:
+    """The status that curl gets in a pod."""
+    command = ("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10", *argv)
+    return str(mesh.kubectl("exec", pod, "-c", "app", "--", *command, check=False))
+
+
+def pid_of(mesh: Any, role: str) -> int:
+    return int((mesh.home / f"run/{role}.pid").read_text() or 0)
+
+
+def dns_counters(mesh: Any) -> dict[str, int]:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(mesh.home / "run/dns.sock"))
+        sock.sendall(b'{"op": "stats"}\n')
+        with sock.makefile() as reply:
+            counters: dict[str, int] = json.loads(reply.readline())["stats"]["counters"]
+    return counters
+
+
+def test_a_sidecar_has_what_its_workload_asked_for(many: Any, tools: Any, access_lines: Any) -> None:
+    assert known(many, "lazy") == set()
+    assert curl(many, "lazy", f"http://{host_of(7)}:9000/") == "200"
+    assert curl(many, "lazy", f"http://{host_of(8)}/") == "200"
+    assert known(many, "lazy") == {host_of(7), host_of(8)}
+
+    def clusters() -> set[str]:
+        log = many.kubectl("logs", "lazy", "-c", "istio-proxy", "--tail=-1")
+        return {line["cluster"] for line in access_lines(log)}
+
+    expected = {f"outbound|9000||{host_of(7)}", f"outbound|80||{host_of(8)}"}
+    tools.eventually(lambda: expected <= clusters(), "both went through the clusters of their hosts")
+    routes = many.kubectl("exec", "lazy", "-c", "app", "--", "curl", "-s", "127.0.0.1:15000/config_dump")
+    assert host_of(8) in routes
+    assert host_of(9) not in routes
+
+
+def test_first_lookups_wait_for_envoy_and_not_long(many: Any, record_property: Any) -> None:
+    """Every connection that follows a lookup at once goes to its own host."""
+    before = dns_counters(many)
+    hosts = [host_of(n) for n in range(20, 120)]
+    output = many.kubectl("exec", "quick", "-c", "app", "--", "python3", "-c", TIMED_LOOKUPS, *hosts)
+    taken = sorted(json.loads(output))
+    assert known(many, "quick") == set(hosts)
+    after = dns_counters(many)
+    assert after["held"] - before["held"] >= len(hosts)
+    assert after["heldInVain"] == before["heldInVain"]
+    for name, value in (("median", statistics.median(taken)), ("p99", taken[-2]), ("max", taken[-1])):
+        record_property(f"first_lookup_{name}_ms", round(value * 1000, 2))
+    assert statistics.median(taken) < 0.25
+
+
+def test_what_is_used_survives_the_dns_process_and_the_control_plane(many: Any, tools: Any) -> None:
+    assert curl(many, "lazy", f"http://{host_of(10)}:9000/") == "200"
+    before = known(many, "lazy")
+    for role in ("dns", "serve"):
+        old = pid_of(many, role)
+        many.run("kill", "-KILL", str(old))
+        tools.eventually(lambda old=old, role=role: pid_of(many, role) not in (0, old), f"{role} is back")
+    tools.eventually(lambda: "Ready" in many.kubectl("get", "nodes", check=False).split(), "the control plane is back")
+    assert curl(many, "lazy", f"http://{host_of(10)}:9000/") == "200"
+    tools.eventually(lambda: curl(many, "lazy", f"http://{host_of(11)}:9000/") == "200", "a new host is reached")
+    assert host_of(11) in known(many, "lazy")
+    assert before <= known(many, "lazy")
+
+
+def test_the_annotation_asks_for_everything(many: Any) -> None:
+    assert known(many, "eager") == {host_of(n) for n in range(HOSTS)}
+    assert curl(many, "eager", f"http://{host_of(1)}:9000/") == "200"

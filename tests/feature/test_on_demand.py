@@ -1,0 +1,134 @@
+"""A sidecar with DNS capture: what it has before its workload asks for anything, and what a lookup adds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pilotfish.api.demand import Demand, demand_name
+from pilotfish.api.protos import NAME_TABLE_TYPE
+
+TWO_HOSTS = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: orders}
+spec:
+  hosts: [orders.mesh]
+  resolution: STATIC
+  ports:
+  - {number: 80, name: http, protocol: HTTP, targetPort: 8080}
+  - {number: 5432, name: tcp, protocol: TCP}
+  endpoints: [{address: 10.0.0.5}]
+status: {addresses: [{value: 240.240.0.1}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: users}
+spec:
+  hosts: [users.mesh]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 10.0.0.6}]
+status: {addresses: [{value: 240.240.0.2}]}
+"""
+ALWAYS = {"BlackHoleCluster", "InboundPassthroughCluster", "PassthroughCluster"}
+
+
+def look_up(mesh: Any, host: str) -> None:
+    mesh.dns().config.asked(NAME_TABLE_TYPE, [demand_name(Demand("10.0.0.9", host))], (), ())
+
+
+def on_demand(mesh: Any) -> Any:
+    return mesh.sidecar(metadata={"DNS_CAPTURE": "true"})
+
+
+def test_before_any_lookup_a_proxy_has_the_ports_of_http_and_no_host(mesh: Any, load: Any) -> None:
+    mesh.apply(TWO_HOSTS)
+    proxy = on_demand(mesh)
+    assert proxy.names("clusters") == ALWAYS
+    assert proxy.names("endpoints") == set()
+    assert proxy.names("listeners") == {"virtualInbound", "virtualOutbound", "0.0.0.0_80"}
+    assert proxy.get("routes", "80") == load("""
+        name: "80"
+        validate_clusters: false
+        ignore_port_in_host_matching: true
+        max_direct_response_body_size_bytes: 1048576
+        virtual_hosts:
+        - name: allow_any
+          domains: ["*"]
+          include_request_attempt_count: true
+          routes:
+          - name: allow_any
+            match: {prefix: /}
+            route:
+              cluster: PassthroughCluster
+              timeout: 0s
+              max_stream_duration: {max_stream_duration: 0s, grpc_timeout_header_max: 0s}
+    """)
+
+
+def test_a_lookup_adds_the_hosts_own_resources_as_everybody_else_has_them(mesh: Any) -> None:
+    mesh.apply(TWO_HOSTS)
+    proxy, eager = on_demand(mesh), mesh.sidecar("eager", ip="10.0.0.10")
+    look_up(mesh, "orders.mesh")
+    assert proxy.told() == {
+        "clusters": {"outbound|80||orders.mesh", "outbound|5432||orders.mesh"},
+        "endpoints": {"outbound|80||orders.mesh", "outbound|5432||orders.mesh"},
+        "listeners": {"240.240.0.1_5432"},
+        "routes": {"80"},
+    }
+    for what, name in (("clusters", "outbound|80||orders.mesh"), ("listeners", "240.240.0.1_5432")):
+        assert proxy.get(what, name) == eager.get(what, name)
+    hosts = [host["name"] for host in proxy.get("routes", "80")["virtual_hosts"]]
+    assert hosts == ["orders.mesh:80", "allow_any"]
+    own = next(h for h in eager.get("routes", "80")["virtual_hosts"] if h["name"] == "orders.mesh:80")
+    assert proxy.get("routes", "80")["virtual_hosts"][0] == own
+
+
+def test_a_change_of_a_host_reaches_those_who_asked_for_it_alone(mesh: Any) -> None:
+    mesh.apply(TWO_HOSTS)
+    proxy = on_demand(mesh)
+    look_up(mesh, "users.mesh")
+    proxy.told()
+    mesh.apply(TWO_HOSTS.replace("10.0.0.5", "10.0.0.55"))
+    assert proxy.told() == {}
+    mesh.apply(TWO_HOSTS.replace("10.0.0.5", "10.0.0.55").replace("10.0.0.6", "10.0.0.66"))
+    assert proxy.told() == {"endpoints": {"outbound|80||users.mesh"}}
+    mesh.delete("ServiceEntry", "users")
+    assert proxy.names("clusters") == ALWAYS
+
+
+def test_hosts_that_share_a_listener_come_together(mesh: Any) -> None:
+    """The oldest has a contested listener for everybody, so who asked for the younger needs the oldest's cluster."""
+    first, second = TWO_HOSTS.split("---")
+    older = first.replace("{name: orders}", "{name: orders, creationTimestamp: '2024-01-01T00:00:00Z'}")
+    younger = second.replace("number: 80, name: http, protocol: HTTP", "number: 5432, name: tcp, protocol: TCP")
+    younger = younger.replace("{name: users}", "{name: users, creationTimestamp: '2024-01-02T00:00:00Z'}")
+    mesh.apply(older + "---" + younger.replace("240.240.0.2", "240.240.0.1"))
+    proxy = on_demand(mesh)
+    look_up(mesh, "users.mesh")
+    listener = proxy.get("listeners", "240.240.0.1_5432")
+    assert listener["filter_chains"][0]["filters"][0]["typed_config"]["cluster"] == "outbound|5432||orders.mesh"
+    assert {"outbound|5432||orders.mesh", "outbound|5432||users.mesh"} <= proxy.names("clusters")
+
+
+def test_a_pod_of_a_headless_service_asks_for_the_service(mesh: Any) -> None:
+    mesh.apply("""
+apiVersion: v1
+kind: Service
+metadata: {name: db}
+spec:
+  clusterIP: None
+  selector: {app: db}
+  ports: [{name: tcp, port: 5432}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: db-1, labels: {kubernetes.io/service-name: db}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.7], hostname: db-0}]
+ports: [{name: tcp, port: 5432}]
+""")
+    proxy = on_demand(mesh)
+    look_up(mesh, "db-0.db.default.svc.cluster.local")
+    assert proxy.names("clusters") == ALWAYS | {"outbound|5432||db.default.svc.cluster.local"}
+    assert "10.0.0.7_5432" in proxy.names("listeners")
