@@ -94,6 +94,13 @@ def test_every_fault_is_told_at_once_with_its_field(api: Any) -> None:
     assert 'spec.server: unknown field, did you mean "servers"?' in misspelt["message"]
 
 
+def test_a_gateways_name_is_one_label(api: Any) -> None:
+    document = {**FIRST["gateway"], "metadata": {"name": "a.b"}}
+    with api.client() as client:
+        answer = client.post(path_of(document), json=document).json()
+    assert [cause["field"] for cause in answer["details"]["causes"]] == ["metadata.name"]
+
+
 def test_kubectl_applies_gets_describes_and_deletes_each_kind(kubectl: Any) -> None:
     manifests = [{**document, "metadata": {"name": "walked"}} for document in FIRST.values()]
     text = yaml.safe_dump_all(manifests)

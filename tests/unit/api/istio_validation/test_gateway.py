@@ -80,10 +80,6 @@ def test_what_istio_refuses_is_refused_where_it_stands(spec, path, part, faults)
     assert part in found[path]
 
 
-def test_a_gateways_name_is_one_label(faults):
-    assert list(faults("gateway", a_server(), name="a.b")) == ["metadata.name"]
-
-
 @pytest.mark.parametrize(
     ("tls", "path", "part"),
     [
