@@ -142,7 +142,10 @@ def serve(home: Home) -> None:
 
     process.configure_logging()
     with process.hold(home, process.SERVE):
-        asyncio.run(room.serve(home))
+        try:
+            asyncio.run(room.serve(home))
+        except OSError as error:  # a port that somebody else took; the supervisor tries again
+            raise click.ClickException(f"the control plane cannot be served: {error}") from error
 
 
 @main.command(hidden=True)

@@ -24,6 +24,7 @@ from pilotfish.cli.process import (
     SERVE,
     SUPERVISOR,
     changing,
+    choosing,
     log_file,
     log_tail,
     running,
@@ -63,25 +64,28 @@ def up(home: Home, wanted: Wanted, *, detach: bool) -> None:
     _preflight()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # half a mesh is stopped as with Ctrl-C
     began = time.monotonic()
-    with changing(home):
-        if _is_up(home, detach=detach):  # another `up` was there first
-            return
-        first = not home.settings_file.exists()
-        settings = _decide(home, wanted)
-        try:
-            _start(home, settings)
-        except (click.ClickException, KeyboardInterrupt):
+    with contextlib.ExitStack() as until_ready:
+        with changing(home):
+            if _is_up(home, detach=detach):  # another `up` was there first
+                return
+            first = not home.settings_file.exists()
             if first:
-                remove(home, keep=False)
+                until_ready.enter_context(choosing(lambda: click.echo("  another mesh is being started; after it …")))
+            settings = _decide(home, wanted)
+            try:
+                _start(home, settings)
+            except (click.ClickException, KeyboardInterrupt):
+                if first:
+                    remove(home, keep=False)
+                raise
+        try:
+            asyncio.run(_await_ready(home, settings))
+        except Stopped:
             raise
-    try:
-        asyncio.run(_await_ready(home, settings))
-    except Stopped:
-        raise
-    except (click.ClickException, KeyboardInterrupt) as error:
-        if first or isinstance(error, KeyboardInterrupt):
-            down(home, keep=not first)
-        raise
+        except (click.ClickException, KeyboardInterrupt) as error:
+            if first or isinstance(error, KeyboardInterrupt):
+                down(home, keep=not first)
+            raise
     _done(f"ready in {time.monotonic() - began:.1f} s")
     _ready(home)
     if not detach:
