@@ -137,13 +137,15 @@ def supervise(home: Home) -> None:
 @pass_home
 def serve(home: Home) -> None:
     """The control plane: API server, controllers, mesh, xDS and CA in one process."""
+    import uvloop
+
     from pilotfish.cli import process
     from pilotfish.cli import serve as room
 
     process.configure_logging()
     with process.hold(home, process.SERVE):
         try:
-            asyncio.run(room.serve(home))
+            uvloop.run(room.serve(home))
         except OSError as error:  # a port that somebody else took; the supervisor tries again
             raise click.ClickException(f"the control plane cannot be served: {error}") from error
 
