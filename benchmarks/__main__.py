@@ -37,20 +37,25 @@ def main() -> int:
     failed = False
     for topic in options.topics or TOPICS:
         began, before = time.monotonic(), machine.load()
+        found: list[report.Section] = []
         try:
-            for found in importlib.import_module(f"benchmarks.{topic}").run(Options(options.full)):
-                section = msgspec.structs.replace(found, load=(before, machine.load()))
-                sections.append(section)
-                print(report.text(section), flush=True)
+            for section in importlib.import_module(f"benchmarks.{topic}").run(Options(options.full)):
+                found.append(msgspec.structs.replace(section, load=(before, machine.load())))
+                print(report.text(found[-1]), flush=True)
         except Missing as error:
             log.error("%s: %s", topic, error)
             failed = True
+        except (RuntimeError, OSError, TimeoutError):
+            log.exception("%s broke off; the other topics go on", topic)
+            failed = True
         log.info("%s took %.0f s", topic, time.monotonic() - began)
-    if options.json:
-        found = {"machine": described, "full": options.full, "sections": sections}
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
-    if options.page:
-        page.update(options.page, described, sections)
+        sections += found
+        # After each topic, so that what takes an hour is not lost in its last minute.
+        if options.json:
+            results = {"machine": described, "full": options.full, "sections": sections}
+            options.json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+        if options.page:
+            page.update(options.page, described, found)
     return 1 if failed else 0
 
 

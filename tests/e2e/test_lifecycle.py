@@ -183,3 +183,18 @@ def test_two_ups_at_once_make_one_mesh(tools: Any, tmp_path: Any) -> None:
         tools.eventually(lambda: "Ready" in other.kubectl("get", "nodes", check=False).split(), "the node is ready")
     finally:
         other.pilotfish("down")
+
+
+def test_two_meshes_started_at_once_take_different_ports(tools: Any, tmp_path: Any) -> None:
+    tools.require_tools()
+    meshes = [tools.Mesh(tmp_path / name) for name in ("one", "two")]
+    commands = [[*PILOTFISH, "--home", str(each.home), "up", "--detach"] for each in meshes]
+    ups = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for command in commands]
+    try:
+        said = [each.communicate(timeout=120)[0].decode() for each in ups]
+        assert [each.returncode for each in ups] == [0, 0], said
+        one, two = (each.settings() for each in meshes)
+        assert {one["apiPort"], one["xdsPort"]}.isdisjoint({two["apiPort"], two["xdsPort"]})
+    finally:
+        for each in meshes:
+            each.pilotfish("down")

@@ -88,8 +88,8 @@ ENDPOINT_SLICE = Kind(
 SERVICE_ENTRY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "ServiceEntry", "serviceentries", networking.ServiceEntry,
     short_names=("se",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
-    validate=istio_validation.service_entry, not_honoured=istio_validation.SERVICE_ENTRY_NOT_HONOURED,
-    columns=columns.SERVICE_ENTRY,
+    validate=istio_validation.service_entry, warn=istio_validation.service_entry_warnings,
+    not_honoured=istio_validation.SERVICE_ENTRY_NOT_HONOURED, columns=columns.SERVICE_ENTRY,
 )  # fmt: skip
 VIRTUAL_SERVICE = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "VirtualService", "virtualservices", networking.VirtualService,
@@ -106,7 +106,7 @@ DESTINATION_RULE = Kind(
 GATEWAY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "Gateway", "gateways", networking.Gateway,
     short_names=("gw",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
-    validate=istio_validation.gateway, warn=istio_validation.gateway_warnings,
+    name_format="label", validate=istio_validation.gateway, warn=istio_validation.gateway_warnings,
     not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
 )  # fmt: skip
 SIDECAR = Kind(

@@ -113,4 +113,9 @@ def note_not_honoured(kind: AnyKind, document: Document) -> tuple[str, ...]:
     held: Document = next((c for c in conditions if c.get("type") == HONOURED), {})
     since = held.get("lastTransitionTime") or timestamp()
     document["status"] = {**status, "conditions": [*others, {**condition, "lastTransitionTime": since}]}
-    return tuple(f"{path} is accepted and has no effect yet" for path in paths)
+    return tuple(about(kind, document, f"{path} is accepted and has no effect yet") for path in paths)
+
+
+def about(kind: AnyKind, document: Document, warning: str) -> str:
+    """A warning with the object that it is about: kubectl prints equal ones only once for a whole manifest."""
+    return f"{kind.kind} {metadata_of(document).get('name', '')}: {warning}"

@@ -29,7 +29,7 @@ from pilotfish.apiserver.deletion import (
     begin_deletion,
     deletion_complete,
 )
-from pilotfish.apiserver.fields import FieldValidation, check_fields, normalise, note_not_honoured
+from pilotfish.apiserver.fields import FieldValidation, about, check_fields, normalise, note_not_honoured
 from pilotfish.apiserver.managers import track_update
 from pilotfish.apiserver.subresources import taken_by
 from pilotfish.apiserver.watch import Watches
@@ -361,7 +361,7 @@ class Resources:
             errors += kind.validate_update(typed, decode(kind, old))
         if errors:
             raise Invalid.of(kind.kind, kind.group, typed.metadata.name, errors)
-        return tuple(map(str, kind.warn(typed)))
+        return tuple(about(kind, document, str(warning)) for warning in kind.warn(typed))
 
     def _check_namespace(self, kind: AnyKind, namespace: str, name: str) -> None:
         if not kind.namespaced:

@@ -137,12 +137,17 @@ def supervise(home: Home) -> None:
 @pass_home
 def serve(home: Home) -> None:
     """The control plane: API server, controllers, mesh, xDS and CA in one process."""
+    import uvloop
+
     from pilotfish.cli import process
     from pilotfish.cli import serve as room
 
     process.configure_logging()
     with process.hold(home, process.SERVE):
-        asyncio.run(room.serve(home))
+        try:
+            uvloop.run(room.serve(home))
+        except OSError as error:  # a port that somebody else took; the supervisor tries again
+            raise click.ClickException(f"the control plane cannot be served: {error}") from error
 
 
 @main.command(hidden=True)

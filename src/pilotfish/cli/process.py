@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pilotfish.home import Home
@@ -137,6 +137,24 @@ def changing(home: Home) -> Iterator[None]:
         os.close(fd)
         with contextlib.suppress(OSError):
             home.path.rmdir()
+
+
+@contextlib.contextmanager
+def choosing(waits: Callable[[], None]) -> Iterator[None]:
+    """Let one mesh of this machine at a time choose ports that are free, until it has taken them.
+
+    `waits` is called where another is at it. The lock is the folder /run's: it needs no file that somebody must remove.
+    """
+    fd = os.open("/run", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits()
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _lock(file: Path) -> int | None:

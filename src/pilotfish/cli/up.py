@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import click
+import msgspec
 
 from pilotfish.api.errors import ApiError
 from pilotfish.api.kinds import NODE as NODE_KIND
@@ -24,6 +25,7 @@ from pilotfish.cli.process import (
     SERVE,
     SUPERVISOR,
     changing,
+    choosing,
     log_file,
     log_tail,
     running,
@@ -63,25 +65,28 @@ def up(home: Home, wanted: Wanted, *, detach: bool) -> None:
     _preflight()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # half a mesh is stopped as with Ctrl-C
     began = time.monotonic()
-    with changing(home):
-        if _is_up(home, detach=detach):  # another `up` was there first
-            return
-        first = not home.settings_file.exists()
-        settings = _decide(home, wanted)
-        try:
-            _start(home, settings)
-        except (click.ClickException, KeyboardInterrupt):
+    with contextlib.ExitStack() as until_ready:
+        with changing(home):
+            if _is_up(home, detach=detach):  # another `up` was there first
+                return
+            first = not home.settings_file.exists()
             if first:
-                remove(home, keep=False)
+                until_ready.enter_context(choosing(lambda: click.echo("  another mesh is being started; after it …")))
+            settings = _decide(home, wanted)
+            try:
+                _start(home, settings)
+            except (click.ClickException, KeyboardInterrupt):
+                if first:
+                    remove(home, keep=False)
+                raise
+        try:
+            asyncio.run(_await_ready(home, settings))
+        except Stopped:
             raise
-    try:
-        asyncio.run(_await_ready(home, settings))
-    except Stopped:
-        raise
-    except (click.ClickException, KeyboardInterrupt) as error:
-        if first or isinstance(error, KeyboardInterrupt):
-            down(home, keep=not first)
-        raise
+        except (click.ClickException, KeyboardInterrupt) as error:
+            if first or isinstance(error, KeyboardInterrupt):
+                down(home, keep=not first)
+            raise
     _done(f"ready in {time.monotonic() - began:.1f} s")
     _ready(home)
     if not detach:
@@ -114,32 +119,47 @@ def _decide(home: Home, wanted: Wanted) -> Settings:
     """The mesh's settings: those it had, or new ones that collide with nothing on this machine."""
     from pilotfish.node.ipam import choose_networks
 
-    if home.settings_file.exists():
-        settings = home.settings()
-        for name, value in dataclasses.asdict(wanted).items():
-            if value is not None and value != getattr(settings, name):
-                raise click.ClickException(
-                    f"this home's mesh has {name.replace('_', '-')} {getattr(settings, name)}, "
-                    f"which cannot change while it has state: `pilotfish down` removes it."
-                )
-        if running(home, SERVE) is None:
-            _require_free(settings.api_port, "the API")
-            _require_free(settings.xds_port, "xDS")
+    if not home.settings_file.exists():
+        pod_cidr, service_cidr = choose_networks(home.id)
+        settings = Settings(
+            node_name=socket.gethostname().lower(),
+            api_port=_port(wanted.api_port, API_PORT, "the API"),
+            xds_port=_port(wanted.xds_port, XDS_PORT, "xDS"),
+            pod_cidr=wanted.pod_cidr or str(pod_cidr),
+            service_cidr=wanted.service_cidr or str(service_cidr),
+        )
+        home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        home.save_settings(settings)
         return settings
-    for port, purpose in ((wanted.api_port, "the API"), (wanted.xds_port, "xDS")):
-        if port is not None:
-            _require_free(port, purpose)
-    pod_cidr, service_cidr = choose_networks(home.id)
-    settings = Settings(
-        node_name=socket.gethostname().lower(),
-        api_port=wanted.api_port or _free(API_PORT, "the API"),
-        xds_port=wanted.xds_port or _free(XDS_PORT, "xDS"),
-        pod_cidr=wanted.pod_cidr or str(pod_cidr),
-        service_cidr=wanted.service_cidr or str(service_cidr),
-    )
-    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    home.save_settings(settings)
+    settings = home.settings()
+    alive = any(running(home, role) for role in (SERVE, NODE, DNS)) or (home.pods.is_dir() and any(home.pods.iterdir()))
+    kept = {"pod_cidr", "service_cidr"} | ({"api_port", "xds_port"} if alive else set())
+    for name, value in dataclasses.asdict(wanted).items():
+        if name in kept and value not in (None, getattr(settings, name)):
+            raise click.ClickException(
+                f"this home's mesh has {name.replace('_', '-')} {getattr(settings, name)}, "
+                f"which cannot change while it has {'pods' if alive else 'state'}: `pilotfish down` removes it."
+            )
+    if not alive:
+        settings = msgspec.structs.replace(
+            settings,
+            api_port=_port(wanted.api_port, settings.api_port, "the API"),
+            xds_port=_port(wanted.xds_port, settings.xds_port, "xDS"),
+        )
+        home.save_settings(settings)
+    elif running(home, SERVE) is None:
+        # Pods that outlived a crash know these ports.
+        _require_free(settings.api_port, "the API")
+        _require_free(settings.xds_port, "xDS")
     return settings
+
+
+def _port(wanted: int | None, usual: int, purpose: str) -> int:
+    """The port that the user wants, which must be free, or the first free one from the usual on."""
+    if wanted is None:
+        return _free(usual, purpose)
+    _require_free(wanted, purpose)
+    return wanted
 
 
 def _require_free(port: int, purpose: str) -> None:

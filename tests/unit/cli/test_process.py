@@ -122,15 +122,19 @@ def test_resident_memory() -> None:
 def test_a_process_that_does_not_hold_its_role_yet_is_found(tmp_path: Path) -> None:
     """`down` must end it too, or it would run on without a home."""
     home = Home(tmp_path)
-    started = spawn(home, "serve")
-    try:
-        started.send_signal(signal.SIGSTOP)  # long before it has loaded what it needs
-        assert running(home, "serve") is None
-        assert processes(home, "serve", "node") == [started.pid]
-        assert processes(home, "node") == processes(Home(tmp_path / "other"), "serve") == []
-    finally:
-        started.kill()
-        started.wait()
+    for _ in range(10):
+        started = spawn(home, "serve")
+        try:
+            started.send_signal(signal.SIGSTOP)  # before it has loaded what it needs, unless this process had to wait
+            if running(home, "serve") is None:
+                assert processes(home, "serve", "node") == [started.pid]
+                assert processes(home, "node") == processes(Home(tmp_path / "other"), "serve") == []
+                break
+        finally:
+            started.kill()
+            started.wait()
+    else:
+        pytest.fail("it held its role before it could be stopped, ten times")
     assert processes(home, "serve") == []
 
 

@@ -10,7 +10,11 @@ from pilotfish.api.istio_validation.envoy_filter import envoy_filter, envoy_filt
 from pilotfish.api.istio_validation.gateway import gateway, gateway_warnings
 from pilotfish.api.istio_validation.operator import GATEWAY_COMPONENTS, istio_operator
 from pilotfish.api.istio_validation.proxy_config import proxy_config, proxy_config_warnings
-from pilotfish.api.istio_validation.service_entry import SERVICE_ENTRY_NOT_HONOURED, service_entry
+from pilotfish.api.istio_validation.service_entry import (
+    SERVICE_ENTRY_NOT_HONOURED,
+    service_entry,
+    service_entry_warnings,
+)
 from pilotfish.api.istio_validation.sidecar import sidecar, sidecar_warnings
 from pilotfish.api.istio_validation.telemetry import telemetry, telemetry_warnings
 from pilotfish.api.istio_validation.virtual_service import virtual_service, virtual_service_warnings
@@ -29,6 +33,7 @@ __all__ = [
     "proxy_config",
     "proxy_config_warnings",
     "service_entry",
+    "service_entry_warnings",
     "sidecar",
     "sidecar_warnings",
     "telemetry",

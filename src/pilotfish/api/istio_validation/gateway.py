@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pilotfish.api import rules
 from pilotfish.api.faults import duplicate, forbidden, required
 from pilotfish.api.istio_validation import values
 from pilotfish.api.istio_validation.hosts import namespaced_host
@@ -14,7 +13,6 @@ from pilotfish.api.networking.tls import ServerTLSSettings
 
 def gateway(obj: Gateway) -> Faults:
     """The faults of a Gateway."""
-    yield from rules.name("metadata.name", obj.name, "label")
     if not obj.spec.servers:
         yield required("spec.servers", "a Gateway needs at least one server")
     names: set[str] = set()

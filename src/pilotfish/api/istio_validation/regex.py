@@ -13,7 +13,9 @@ from pilotfish.api.faults import invalid, required
 
 _LONGEST = 1024
 _MOST_REPEATS = 1000
-_TOKEN = re.compile(r"\\Q.*?(?:\\E|$)|\\[pP](?:\{\^?\w+\}|\w)|\\.|\(\?[^:)]*[:)=!>]?|\{\d+(?:,\d*)?\}|.", re.DOTALL)
+_TOKEN = re.compile(
+    r"\\Q.*?(?:\\E|$)|\\[pP](?:\{\^?\w+\}|\w)|\\.|\[:\^?\w+:\]|\(\?[^:)]*[:)=!>]?|\{\d+(?:,\d*)?\}|.", re.DOTALL
+)
 _MISSING = {
     "(?=": "look-ahead",
     "(?!": "look-ahead",
@@ -46,7 +48,7 @@ def _in_python(token: str) -> str:
     """A piece of RE2's syntax in Python's. Raises re.error for what RE2 does not have."""
     if token.startswith("\\Q"):
         return re.escape(token[2:].removesuffix("\\E"))
-    if token.startswith(("\\p", "\\P")):
+    if token.startswith(("\\p", "\\P", "[:")):
         return r"\w"
     if token in ("\\z", "\\C"):
         return {"\\z": r"\Z", "\\C": "."}[token]

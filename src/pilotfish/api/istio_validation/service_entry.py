@@ -51,6 +51,19 @@ def service_entry(entry: ServiceEntry) -> Iterator[FieldError]:
     yield from _several_hosts(spec)
 
 
+def service_entry_warnings(entry: ServiceEntry) -> Iterator[FieldError]:
+    """What is valid and probably not what was meant."""
+    spec = entry.spec
+    if spec.workload_selector is not None:
+        yield from values.selects_all("spec.workloadSelector", spec.workload_selector.labels)
+        if spec.resolution == "NONE":
+            why = "resolution NONE sends to the address that the client asked for, so that it is ignored"
+            yield values.warning("spec.workloadSelector", why)
+    for position, host in enumerate(spec.hosts):
+        if spec.resolution != "DYNAMIC_DNS" and "*" in host and not host.startswith("*."):
+            yield values.warning(f"spec.hosts[{position}]", 'a wildcard is a whole label, such as "*.example.com"')
+
+
 def _hosts(spec: ServiceEntrySpec) -> Iterator[FieldError]:
     if not spec.hosts:
         yield required("spec.hosts", "a ServiceEntry must have at least one host")

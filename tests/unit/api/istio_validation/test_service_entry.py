@@ -2,8 +2,8 @@ import pytest
 
 from pilotfish.api.decode import decode
 from pilotfish.api.errors import Invalid
-from pilotfish.api.istio_validation import istio_operator, service_entry
-from pilotfish.api.kinds import ISTIO_OPERATOR, SERVICE_ENTRY
+from pilotfish.api.istio_validation import service_entry, service_entry_warnings
+from pilotfish.api.kinds import SERVICE_ENTRY
 
 
 def an_entry(**changes):
@@ -115,23 +115,9 @@ def test_every_fault_is_told_at_once():
     assert len(faults_in(hosts=["*"], ports=[port(0)], exportTo=["A B"])) == 3
 
 
-def operator_faults(spec):
-    operator = decode(ISTIO_OPERATOR, {"metadata": {"name": "x"}, "spec": spec})
-    return {fault.path: fault.message for fault in istio_operator(operator)}
-
-
-def test_an_operator_is_checked_in_outline():
-    good = {
-        "profile": "default",
-        "components": {"pilot": {"hub": "istio", "tag": "1.10.4"}, "ingressGateways": [{"name": "x", "enabled": True}]},
-    }
-    assert operator_faults(good) == {}
-    assert '"minimal"' in operator_faults({"profile": "defualt"})["spec.profile"]
-    bad = {"pilto": {}, "pilot": {"hubb": "x", "enabled": "yes"}, "ingressGateways": [{}], "egressGateways": {}}
-    assert set(operator_faults({"components": bad})) == {
-        "spec.components.pilto",
-        "spec.components.pilot.hubb",
-        "spec.components.pilot.enabled",
-        "spec.components.ingressGateways[0].name",
-        "spec.components.egressGateways",
-    }
+def test_what_istio_warns_of():
+    entry = an_entry(hosts=["*-a.com"], resolution="NONE", endpoints=None, workloadSelector={})
+    said = [(one.path, one.message) for one in service_entry_warnings(entry)]
+    assert [path for path, _ in said] == ["spec.workloadSelector", "spec.workloadSelector", "spec.hosts[0]"]
+    assert "is ignored" in said[1][1]
+    assert list(service_entry_warnings(an_entry())) == []
