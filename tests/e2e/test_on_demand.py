@@ -48,6 +48,22 @@ for host in sys.argv[1:]:
 print(json.dumps(taken))
 """
 
+CONNECT = """
+import socket, sys
+for destination in sys.argv[1:]:
+    with socket.create_connection((destination, 9000), timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200"), destination
+"""
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: unasked}
+spec:
+  selector: {app: server}
+  ports: [{name: tcp, port: 9000, targetPort: 8080}]
+"""
+
 
 def entry_of(number: int, address: str) -> dict[str, Any]:
     ports = [
@@ -110,8 +126,13 @@ def many(mesh: Any, tools: Any) -> Iterator[Any]:
 
 def known(mesh: Any, pod: str) -> set[str]:
     """The hosts of which a pod's Envoy has clusters."""
-    clusters = mesh.kubectl("exec", pod, "-c", "app", "--", "curl", "-s", "127.0.0.1:15000/clusters")
-    return set(re.findall(r"^outbound\|9000\|\|(h\d+\.many\.test)::added_via_api", clusters, re.MULTILINE))
+    pattern = r"^outbound\|9000\|\|(h\d+\.many\.test)::added_via_api"
+    return set(re.findall(pattern, clusters_of(mesh, pod), re.MULTILINE))
+
+
+def clusters_of(mesh: Any, pod: str) -> str:
+    """What a pod's Envoy says of its clusters."""
+    return str(mesh.kubectl("exec", pod, "-c", "app", "--", "curl", "-s", "127.0.0.1:15000/clusters"))
 
 
 def curl(mesh: Any, pod: str, *argv: str) -> str:
@@ -182,3 +203,29 @@ def test_what_is_used_survives_the_dns_process_and_the_control_plane(many: Any, 
 def test_the_annotation_asks_for_everything(many: Any) -> None:
     assert known(many, "eager") == {host_of(n) for n in range(HOSTS)}
     assert curl(many, "eager", f"http://{host_of(1)}:9000/") == "200"
+
+
+def test_addresses_that_were_not_looked_up_are_reached(many: Any, tools: Any, access_lines: Any) -> None:
+    """The first connection asks for its host, and the next goes through the host's own listener."""
+    service = "unasked.default.svc.cluster.local"
+    many.apply(SERVICE)
+    try:
+        ip = many.get("service", "unasked")["spec"]["clusterIP"]
+        entry = many.get("serviceentry", "many-150")
+        allocated = next(a["value"] for a in entry["status"]["addresses"] if ":" not in a["value"])
+        tools.eventually(lambda: f"|{service}::" in clusters_of(many, "eager"), "the service is known")
+        connect = ("exec", "lazy", "-c", "app", "--", "python3", "-c", CONNECT)
+        many.kubectl(*connect, ip, allocated)
+        tools.eventually(lambda: f"outbound|9000||{service}::10." in clusters_of(many, "lazy"), "the service came")
+        assert host_of(150) in known(many, "lazy")
+
+        def clusters() -> set[str]:
+            many.kubectl(*connect, ip, allocated)
+            log = many.kubectl("logs", "lazy", "-c", "istio-proxy", "--tail=-1")
+            return {line["cluster"] for line in access_lines(log)}
+
+        first = {f"outbound|9000||{ip}", f"outbound|9000||{allocated}"}
+        later = {f"outbound|9000||{service}", f"outbound|9000||{host_of(150)}"}
+        tools.eventually(lambda: first | later <= clusters(), "both ways are in the log")
+    finally:
+        many.kubectl("delete", "service", "unasked")

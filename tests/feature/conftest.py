@@ -206,7 +206,8 @@ def check_with_envoy(resources: Any, folder: Path) -> None:
     for resource in resources(source.CLUSTER).values():
         cluster = cluster_pb2.Cluster.FromString(resource.body)
         if cluster.HasField("eds_cluster_config"):
-            assignment = endpoint_pb2.ClusterLoadAssignment.FromString(endpoints[cluster.name].body)
+            assigned = cluster.eds_cluster_config.service_name
+            assignment = endpoint_pb2.ClusterLoadAssignment.FromString(endpoints[assigned].body)
             cluster.ClearField("eds_cluster_config")
             cluster.type = cluster_pb2.Cluster.STATIC
             cluster.load_assignment.CopyFrom(assignment)

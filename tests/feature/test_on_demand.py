@@ -6,6 +6,7 @@ from typing import Any
 
 from pilotfish.api.demand import Demand, demand_name
 from pilotfish.api.protos import NAME_TABLE_TYPE
+from pilotfish.xds.source import CLUSTER
 
 TWO_HOSTS = """
 apiVersion: networking.istio.io/v1
@@ -132,3 +133,51 @@ ports: [{name: tcp, port: 5432}]
     look_up(mesh, "db-0.db.default.svc.cluster.local")
     assert proxy.names("clusters") == ALWAYS | {"outbound|5432||db.default.svc.cluster.local"}
     assert "10.0.0.7_5432" in proxy.names("listeners")
+
+
+def test_connections_into_the_mesh_without_a_lookup_ask_for_their_cluster(mesh: Any, load: Any) -> None:
+    mesh.configure("accessLogFile: /dev/stdout")
+    proxy, eager = on_demand(mesh), mesh.sidecar("eager", ip="10.0.0.10")
+    own_port, asked_for, rest = proxy.get("listeners", "virtualOutbound")["filter_chains"]
+    log = rest["filters"][0]["typed_config"]["access_log"]
+    assert [own_port, rest] == eager.get("listeners", "virtualOutbound")["filter_chains"]
+    expected = load("""
+        name: virtualOutbound-on-demand
+        filter_chain_match: {prefix_ranges: [{address_prefix: 240.240.0.0, prefix_len: 16}]}
+        filters:
+        - name: envoy.filters.network.set_filter_state
+          typed_config:
+            "@type": type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config
+            on_new_connection:
+            - object_key: envoy.tcp_proxy.cluster
+              format_string:
+                text_format_source:
+                  inline_string: outbound|%DOWNSTREAM_LOCAL_PORT%||%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%
+        - name: envoy.filters.network.tcp_proxy
+          typed_config:
+            "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+            stat_prefix: PassthroughCluster
+            cluster: PassthroughCluster
+            on_demand:
+              odcds_config: {ads: {}, initial_fetch_timeout: 0s, resource_api_version: V3}
+              timeout: 5s
+    """)
+    expected["filters"][1]["typed_config"]["access_log"] = log
+    assert asked_for == expected
+
+
+def test_the_cluster_of_an_address_leads_to_the_hosts_endpoints_or_to_the_address(mesh: Any) -> None:
+    mesh.apply(TWO_HOSTS)
+    proxy = on_demand(mesh)
+    owned, unowned = "outbound|5432||240.240.0.1", "outbound|5433||240.240.0.1"
+    proxy.config.asked(CLUSTER, [owned, unowned], (), ())
+    mesh.apply(TWO_HOSTS.replace("10.0.0.5", "10.0.0.55"))  # and Envoy takes all of it
+    assert proxy.names("clusters") == ALWAYS | {
+        owned,
+        unowned,
+        "outbound|80||orders.mesh",
+        "outbound|5432||orders.mesh",
+    }
+    assert proxy.get("clusters", owned)["eds_cluster_config"]["service_name"] == "outbound|5432||orders.mesh"
+    assert proxy.get("clusters", unowned)["type"] == "ORIGINAL_DST"
+    assert "240.240.0.1_5432" in proxy.names("listeners")

@@ -40,6 +40,7 @@ from pilotfish.xds.certificates import RunsOn, certificate_service
 from pilotfish.xds.feed import Feed
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.server import AdsServer, mutual_tls, serving
+from pilotfish.xds.settings import ALLOCATED_RANGES, ProxySettings
 
 INJECTED_NAMESPACES = {"default": {NAMESPACE_LABEL: "enabled"}}
 """Labels that namespaces get when they are first made: `up` gives pods in `default` a sidecar."""
@@ -54,7 +55,8 @@ async def serve(home: Home) -> None:
     client = LocalClient(resources)
     informers, acceptance = Informers(client), Acceptance(client)
     model = Model(settings.cluster_domain)
-    generator = Generator(model)
+    ranges = (settings.service_cidr, *ALLOCATED_RANGES)
+    generator = Generator(model, ProxySettings(cluster_domain=settings.cluster_domain, mesh_ranges=ranges))
     feed = Feed(informers, generator)
     ads = AdsServer(generator, settings.trust_domain, Blame(model, acceptance.report))
     authority = Authority.at(files, name=settings.trust_domain)

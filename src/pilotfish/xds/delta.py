@@ -21,6 +21,8 @@ WILDCARD_TYPES = frozenset({CLUSTER, LISTENER, NAME_TABLE_TYPE})
 
 RESPONSE_BYTES = 3 << 20
 """A response is ended when its resources exceed this; the rest follows when the proxy has answered."""
+_AWAITED = frozenset({NAME_TABLE_TYPE})
+"""Clients wait for a resource that is not there yet, and need not hear that it is not."""
 _WHOLE = frozenset({LISTENER})
 """Never divided: Envoy takes the first response for all that it has to wait for before it is ready."""
 
@@ -72,6 +74,8 @@ class Delta:
             settled.append(name)
             resource = resources.get(name)
             if not (watch.subscribed(name) or name in watch.forced) or not watch.differs(name, resource):
+                continue
+            if resource is None and watch.type_url in _AWAITED and watch.held.get(name) is None:
                 continue
             if resource is None or not watch.subscribed(name):
                 removed.append(name)

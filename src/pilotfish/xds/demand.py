@@ -19,6 +19,7 @@ from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Model, Touched
 from pilotfish.mesh.records import Record
+from pilotfish.xds.build import names
 from pilotfish.xds.parts import Part
 from pilotfish.xds.selection import Selection
 from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, Held, ProxyNode
@@ -82,6 +83,8 @@ class User:
     def __init__(self, address: str, hostnames: Iterable[str]) -> None:
         self.address = address
         self.hostnames = set(hostnames)
+        self.reached: dict[str, None] = {}
+        """The clusters that it asked for by address and port."""
         self.waiting: set[str] = set()
         self.selection: Selection | None = None
         self.held: Held | None = None
@@ -154,6 +157,17 @@ class Demands:
         for hostname in user.ready():
             user.waiting.discard(hostname)
             self._settle(Demand(user.address, hostname))
+
+    def reach(self, user: User, clusters: Iterable[str]) -> bool:
+        """A sidecar has connections for addresses that its workload did not look up, and asks for clusters named by
+        them. Gives whether it is to be told something.
+        """
+        new = [name for name in clusters if names.destination(name) and name not in user.reached]
+        for name in new:
+            user.reached[name] = None
+            if user.selection is not None:
+                user.selection.reach(name)
+        return bool(new)
 
     # DNS processes
 

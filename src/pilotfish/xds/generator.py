@@ -25,7 +25,7 @@ from pilotfish.xds.proxyless import Proxyless
 from pilotfish.xds.scope import Scope
 from pilotfish.xds.selection import Common, Selection
 from pilotfish.xds.settings import ProxySettings
-from pilotfish.xds.source import Changes, Held, ProxyNode, Resource
+from pilotfish.xds.source import CLUSTER, Changes, Held, ProxyNode, Resource
 from pilotfish.xds.workload import Inbound, InboundIndex
 
 GATEWAY_LABEL = "pilotfish.dev/gateway"
@@ -54,8 +54,11 @@ class Proxy:
     ) -> None:
         if type_url == NAME_TABLE_TYPE:
             self._generator.demanded(self, subscribed, unsubscribed, kept)
-        elif self.user is not None and kept:
-            self._generator.resumed(self.user, type_url, kept)
+        elif self.user is not None:
+            if kept:
+                self._generator.resumed(self.user, type_url, kept)
+            if type_url == CLUSTER:
+                self._generator.reached(self.user, (*subscribed, *kept))
 
     def answered(self, held: Held) -> None:
         if self.user is not None:
@@ -126,6 +129,11 @@ class Generator:
         if user.selection is None:
             return
         if self.demands.resumed(user, kept_hosts(user.selection, type_url, kept)):
+            self._settle([user])
+
+    def reached(self, user: User, clusters: Collection[str]) -> None:
+        """A sidecar asks for clusters that are named by addresses that its workload did not look up."""
+        if self.demands.reach(user, clusters):
             self._settle([user])
 
     def _settle(self, users: Collection[User]) -> None:
@@ -244,7 +252,7 @@ class Generator:
         if audience not in self._commons:
             self._commons[audience] = Common(audience, self.model)
         common = self._commons[audience]
-        user.selection = Selection(common, user.hostnames)
+        user.selection = Selection(common, user.hostnames, user.reached)
         return user.selection, common
 
     def _leave(self, proxy: Proxy) -> None:

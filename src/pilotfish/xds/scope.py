@@ -9,7 +9,7 @@ from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import Host, Resolution
 from pilotfish.xds import source
 from pilotfish.xds.build import names
-from pilotfish.xds.build.clusters import FixedClusterSpec
+from pilotfish.xds.build.clusters import ClusterSpec, FixedClusterSpec
 from pilotfish.xds.build.listeners import Chain, HttpChain, OutboundListenerSpec, TcpChain, VirtualOutboundSpec
 from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
 from pilotfish.xds.entries import Spec
@@ -94,6 +94,21 @@ class Scope(Part):
         """The hosts that share the listener of an address and port."""
         claims = self._claims.get((address, port))
         return claims.hostnames if claims else ()
+
+    def cluster_at(self, address: str, port: int) -> ClusterSpec | None:
+        """The cluster of bytes for an address and port; None where no host has a listener there."""
+        claims = self._claims.get((address, port))
+        entries = self.entries(source.CLUSTER)
+        for chain in claims.chains() if claims else ():
+            found = entries.get(chain.cluster) if isinstance(chain, TcpChain) else None
+            if found is not None and isinstance(found.spec, ClusterSpec):
+                return found.spec
+        return None
+
+    def destinations(self, hostname: str) -> Iterable[tuple[str, int]]:
+        """The addresses and ports at which a host has a part in a listener."""
+        host = self._hosts.get(hostname)
+        return ((c.address, c.port) for c in outbound(host, self.audience).claims) if host is not None else ()
 
     def contribution(self, hostname: str) -> Contribution:
         """What a host needs, with what those need that share its listeners; nothing for a host that nobody sees.

@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Model
 from pilotfish.xds import source
 from pilotfish.xds.build import names
+from pilotfish.xds.build.clusters import FixedClusterSpec
+from pilotfish.xds.build.listeners import VirtualOutboundSpec
 from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
 from pilotfish.xds.outbound import Audience, announced
 from pilotfish.xds.parts import Part
@@ -27,7 +31,6 @@ _FIXED: tuple[Key, ...] = (
     (source.CLUSTER, names.BLACK_HOLE),
     (source.CLUSTER, names.PASSTHROUGH),
     (source.CLUSTER, names.INBOUND_PASSTHROUGH),
-    (source.LISTENER, names.VIRTUAL_OUTBOUND),
 )
 
 
@@ -74,7 +77,10 @@ class Common(_Shown):
         self._with: MultiMap[str, str] = MultiMap()  # member → hosts whose kept contribution depends on it
         self._by_member: MultiMap[str, Selection] = MultiMap()
         self._on_port: MultiMap[int, Selection] = MultiMap()
+        self._reaching: MultiMap[tuple[str, int], Selection] = MultiMap()
         self.show("", frozenset(_FIXED))
+        ranges = tuple(filter(audience.reaches, audience.settings.mesh_ranges))
+        self.put(VirtualOutboundSpec(audience.wildcard, audience.settings, ranges))
         there = {url: frozenset(self.scope.entries(url)) for url in (source.LISTENER, source.ROUTE)}
         self._update(frozenset(self.scope.hostnames), there)
         self.take_changes()
@@ -91,6 +97,8 @@ class Common(_Shown):
         ports = self._update(affected, self.scope.take_changes())
         touched = {selection: None for name in affected for selection in self._by_member[name]}
         touched.update((selection, None) for port in ports for selection in self._on_port[port])
+        where = (destination for name in affected for destination in self.scope.destinations(name))
+        touched.update((selection, None) for destination in where for selection in self._reaching[destination])
         for selection in touched:
             selection.update(affected, ports)
         return list(touched)
@@ -173,32 +181,65 @@ class Common(_Shown):
         for port in ports:
             self._on_port.remove(port, selection)
 
+    def enter_at(self, selection: Selection, destination: tuple[str, int]) -> None:
+        """Have a selection told of hosts that come to have a listener at an address and port."""
+        self._reaching.add(destination, selection)
+
+    def leave_at(self, selection: Selection, destination: tuple[str, int]) -> None:
+        self._reaching.remove(destination, selection)
+
 
 class Selection(_Shown):
-    """What one proxy has asked for, beyond what is common."""
+    """What one proxy has asked for, beyond what is common: hosts by name, and clusters that are `reached` without a
+    lookup, which are named by an address and port (`names.destination`).
+    """
 
-    def __init__(self, common: Common, hostnames: Iterable[str]) -> None:
+    def __init__(self, common: Common, hostnames: Iterable[str], reached: Iterable[str] = ()) -> None:
         super().__init__(common.scope)
         self.common = common
         self._hosts: dict[str, Contribution] = {}
         self._members: Counter[str] = Counter()
         self._ports: Counter[int] = Counter()
+        self._reached: dict[str, tuple[str, int]] = {}
         for hostname in hostnames:
             self.add(hostname)
+        for cluster in reached:
+            self.reach(cluster)
         self.take_changes()
 
     def anew(self, model: Model) -> Selection:
-        return Selection(self.common.anew(model), self._hosts)
+        return Selection(self.common.anew(model), self._hosts, self._reached)
 
     def close(self) -> None:
         """Be told of nothing any more."""
         self.common.leave(self, frozenset(self._members), tuple(self._ports))
+        for destination in self._reached.values():
+            self.common.leave_at(self, destination)
 
     def add(self, hostname: str) -> None:
         """Have a host, whether it is there yet or not."""
         if hostname not in self._hosts:
             self._hosts[hostname] = Contribution()
             self._put_routes(self._look_at(hostname))
+
+    def reach(self, cluster: str) -> None:
+        """Have the cluster of this name if it is an address and port, and the hosts that have a listener there."""
+        destination = names.destination(cluster)
+        if destination is not None and cluster not in self._reached:
+            self._reached[cluster] = destination
+            self.common.enter_at(self, destination)
+            self._connect(cluster, destination)
+
+    def _connect(self, cluster: str, destination: tuple[str, int]) -> None:
+        """The cluster leads where the listener of its address does; without one, to the address itself."""
+        for hostname in self.scope.claimants(*destination):
+            self.add(hostname)
+        found = self.scope.cluster_at(*destination)
+        audience = self.common.audience
+        if found is not None:
+            self.put(msgspec.structs.replace(found, name=cluster, assignment=found.name))
+        else:
+            self.put(FixedClusterSpec(cluster, audience.settings.connect_timeout, audience.ipv6))
 
     def __contains__(self, hostname: str) -> bool:
         return hostname in self._hosts
@@ -210,6 +251,8 @@ class Selection(_Shown):
         for hostname in again:
             touched |= self._look_at(hostname)
         self._put_routes(touched)
+        for cluster, destination in self._reached.items():
+            self._connect(cluster, destination)
 
     def needs(self, hostname: str) -> Iterator[Key]:
         """The resources that a proxy must have before it serves a host."""

@@ -18,6 +18,9 @@ ACCESS_LOG_FORMAT = (
 )
 """Istio's default text format (pilot/pkg/model EnvoyTextLogFormat)."""
 
+ALLOCATED_RANGES = ("240.240.0.0/16", "2001:2::/48")
+"""From which hosts without an address get one."""
+
 _PROXY_PORTS = frozenset({15000, 15020, 15021, 15053, 15090})
 
 _JSON_FORMAT = (
@@ -67,6 +70,8 @@ class ProxySettings(Record):
     outbound_port: int = 15001
     inbound_port: int = 15006
     cluster_domain: str = "cluster.local"
+    mesh_ranges: tuple[str, ...] = ALLOCATED_RANGES
+    """Where the addresses of the mesh's hosts are, cluster IPs among them."""
 
     @property
     def catch_all_cluster(self) -> str:
@@ -83,8 +88,10 @@ class ProxySettings(Record):
         return port in _PROXY_PORTS or port in (self.outbound_port, self.inbound_port)
 
 
-def settings_of(mesh: MeshConfig, cluster_domain: str = "cluster.local") -> ProxySettings:
-    """The part of MeshConfig that shapes proxies.
+def settings_of(
+    mesh: MeshConfig, cluster_domain: str = "cluster.local", mesh_ranges: tuple[str, ...] = ALLOCATED_RANGES
+) -> ProxySettings:
+    """The part of MeshConfig that shapes proxies, with what the installation says.
 
     Raises Invalid when `accessLogFormat` is to be JSON and is no object of strings.
     """
@@ -97,6 +104,7 @@ def settings_of(mesh: MeshConfig, cluster_domain: str = "cluster.local") -> Prox
         outbound_port=mesh.proxy_listen_port,
         inbound_port=mesh.proxy_inbound_listen_port,
         cluster_domain=cluster_domain,
+        mesh_ranges=mesh_ranges,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
+from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.xds import delta
 from pilotfish.xds.delta import DELTA
 from pilotfish.xds.session import HOLD, Session
@@ -154,6 +155,29 @@ def test_named_resources_come_and_missing_ones_are_told(source: Fake, proxy: Del
     assert proxy.told() == [("RouteConfiguration", ["r@1"], ["missing"])]
     source.set(ROUTE, plain("missing"), plain("other"))
     assert proxy.told() == [("RouteConfiguration", ["missing@1"], [])]
+
+
+def test_what_a_name_table_client_waits_for_is_not_called_missing(source: Fake, proxy: DeltaProxy) -> None:
+    source.set(NAME_TABLE_TYPE, plain("names"))
+    proxy.ask(NAME_TABLE_TYPE, ["*"])
+    assert proxy.told() == [("NameTable", ["names@1"], [])]
+    proxy.ask(NAME_TABLE_TYPE, ["@10.0.0.1/a"])
+    assert proxy.told() == []
+    source.set(NAME_TABLE_TYPE, plain("@10.0.0.1/a"))
+    assert proxy.told() == [("NameTable", ["@10.0.0.1/a@1"], [])]
+    source.remove(NAME_TABLE_TYPE, "@10.0.0.1/a")
+    assert proxy.told() == [("NameTable", [], ["@10.0.0.1/a"])]
+
+
+def test_a_name_below_a_wildcard_is_answered(source: Fake, proxy: DeltaProxy) -> None:
+    """As Envoy asks for clusters on demand in the stream that tells it of all."""
+    source.set(CLUSTER, plain("a"))
+    proxy.ask(CLUSTER)
+    assert proxy.told() == [("Cluster", ["a@1"], [])]
+    proxy.ask(CLUSTER, ["a", "none"])
+    assert proxy.told() == [("Cluster", ["a@1"], ["none"])]
+    source.set(CLUSTER, plain("b"), plain("none"))
+    assert proxy.told() == [("Cluster", ["b@1", "none@1"], [])]
 
 
 def test_asking_again_is_answered_again(source: Fake, proxy: DeltaProxy) -> None:

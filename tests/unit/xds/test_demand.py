@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -235,3 +235,59 @@ def test_where_unknown_destinations_are_refused_everybody_has_everything() -> No
     assert scene.granted("10.0.0.2", "b.test")
     scene.generator.reconfigure(ProxySettings())
     assert hosts_of(proxy) == {"a.test", "b.test"}, "what it asked for meanwhile it keeps"
+
+
+def reach(proxy: Any, *clusters: str, kept: Collection[str] = ()) -> None:
+    proxy.asked(source.CLUSTER, clusters, (), kept)
+
+
+def test_a_connection_without_a_lookup_gets_a_cluster_and_the_next_its_host() -> None:
+    scene = Scene("a", "b")
+    proxy = scene.connect("sidecar", "10.0.0.2")
+    reach(proxy, "*", "outbound|9000||240.240.0.2")
+    assert hosts_of(proxy) == {"b.test", "240.240.0.2"}
+    assert "240.240.0.2_9000" in proxy.resources(source.LISTENER)
+    assert "outbound|9000||240.240.0.2" in scene.told[-1][source.CLUSTER]
+    scene.look_up("10.0.0.2", "b.test")
+    assert not scene.granted("10.0.0.2", "b.test")
+    proxy.answered(Answering())
+    assert scene.granted("10.0.0.2", "b.test")
+
+
+def test_a_destination_outlives_a_stream_and_new_settings() -> None:
+    scene = Scene("a")
+    proxy = scene.connect("sidecar", "10.0.0.2")
+    reach(proxy, "*", kept=["outbound|9000||240.240.0.1", "BlackHoleCluster"])
+    assert hosts_of(proxy) == {"a.test", "240.240.0.1"}
+    scene.generator.reconfigure(ProxySettings(allow_any=False))
+    assert hosts_of(proxy) == {"a.test"}
+    reach(proxy, "outbound|9001||240.240.0.1")
+    assert hosts_of(proxy) == {"a.test"}
+    scene.generator.reconfigure(ProxySettings(connect_timeout=1))
+    assert hosts_of(proxy) == {"a.test", "240.240.0.1"}
+    assert "outbound|9001||240.240.0.1" in proxy.resources(source.CLUSTER)
+
+
+def test_a_host_that_comes_to_have_the_address_is_reached() -> None:
+    scene = Scene()
+    proxy = scene.connect("sidecar", "10.0.0.2")
+    reach(proxy, "outbound|9000||240.240.0.1")
+    before = proxy.resources(source.CLUSTER)["outbound|9000||240.240.0.1"].version
+    entry = entry_of("late")
+    scene.told.clear()
+    scene.generator.apply([(None, entry)])
+    assert hosts_of(proxy) == {"late.test", "240.240.0.1"}
+    assert any("outbound|9000||240.240.0.1" in changes.get(source.CLUSTER, ()) for changes in scene.told)
+    scene.generator.apply([(entry, None)])
+    assert hosts_of(proxy) == {"240.240.0.1"}
+    assert proxy.resources(source.CLUSTER)["outbound|9000||240.240.0.1"].version == before
+
+
+def test_names_that_are_no_destination_and_proxies_with_everything_get_nothing() -> None:
+    scene = Scene("a")
+    proxy, eager = scene.connect("sidecar", "10.0.0.2"), scene.connect("sidecar", "10.0.0.3", {})
+    before = set(proxy.resources(source.CLUSTER))
+    reach(proxy, "outbound|9000||a.test", "outbound|x||240.240.0.1", "inbound|9000||240.240.0.1", "outbound")
+    reach(eager, "outbound|9000||240.240.0.1")
+    assert set(proxy.resources(source.CLUSTER)) == before
+    assert "outbound|9000||240.240.0.1" not in eager.resources(source.CLUSTER)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from google.protobuf.json_format import MessageToJson
@@ -20,6 +21,7 @@ from pilotfish.api.meta import Object
 from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.model import Model
 from pilotfish.xds import entries, parts, source
+from pilotfish.xds.build.names import VIRTUAL_OUTBOUND, destination
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import Changes, ProxyNode, Resource
@@ -171,6 +173,9 @@ def test_random_changes_and_lookups(seed: int) -> None:
             demand = Demand(f"10.0.0.{rng.randint(1, 3)}", rng.choice(LOOKED_UP))
             asked.setdefault(demand.address, set()).add(demand.host.lower())
             dns.config.asked(NAME_TABLE_TYPE, [demand_name(demand)], (), ())
+        if rng.random() < 0.3:
+            reached = f"outbound|{rng.choice((80, 90, 443))}||10.1.0.{rng.randint(1, 5)}"
+            rng.choice(pairs)[1].config.asked(source.CLUSTER, [reached], (), ())
         for eager, lazy in pairs:
             assert not lazy.missed()
             _check_subset(eager, lazy, asked.get(lazy.node.ip, set()))
@@ -185,7 +190,12 @@ LOOKED_UP = ("h.test", "H.Test", "s0.a", "*.w.test", *(f"s{i}.{n}.svc.cluster.lo
 
 def _check_subset(eager: Watcher, lazy: Watcher, asked: set[str]) -> None:
     for url in (source.LISTENER, source.CLUSTER, source.ENDPOINT):
-        assert lazy.config.resources(url).items() <= eager.config.resources(url).items()
+        own_way = {n for n in lazy.config.resources(url) if n == VIRTUAL_OUTBOUND or destination(n)}
+        shared = {name: each for name, each in lazy.config.resources(url).items() if name not in own_way}
+        assert shared.items() <= eager.config.resources(url).items()
+    for name, resource in lazy.config.resources(source.CLUSTER).items():
+        assignment = cluster_pb2.Cluster.FromString(resource.body).eds_cluster_config.service_name
+        assert not assignment or assignment in lazy.config.resources(source.ENDPOINT), name
     clusters = lazy.config.resources(source.CLUSTER)
     for name in eager.config.resources(source.CLUSTER):
         if name.startswith("outbound|") and name.split("|")[3].lower() in asked:

@@ -65,6 +65,8 @@ class ClusterSpec(Record):
     dns_refresh: float = 0.0
     port_override: int = 0
     ipv6: bool = False
+    assignment: str = ""
+    """The name of its endpoints (EDS), where that is not the cluster's own."""
 
     def body(self) -> bytes:
         return serialise(outbound_cluster(self))
@@ -89,7 +91,9 @@ class InboundClusterSpec(Record):
 
 
 class FixedClusterSpec(Record):
-    """One of the clusters that every sidecar has: `name` is BLACK_HOLE, PASSTHROUGH or INBOUND_PASSTHROUGH."""
+    """One of the clusters that every sidecar has: `name` is BLACK_HOLE, PASSTHROUGH or INBOUND_PASSTHROUGH. One of any
+    other name does what PASSTHROUGH does.
+    """
 
     type_url: ClassVar[str] = source.CLUSTER
 
@@ -108,7 +112,7 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
         case Discovery.EDS:
             cluster.type = cluster_pb2.Cluster.EDS
             cluster.lb_policy = cluster_pb2.Cluster.LEAST_REQUEST
-            cluster.eds_cluster_config.service_name = spec.name
+            cluster.eds_cluster_config.service_name = spec.assignment or spec.name
             cluster.eds_cluster_config.eds_config.CopyFrom(common.from_ads())
         case Discovery.ORIGINAL_DST:
             _to_original_destination(cluster)

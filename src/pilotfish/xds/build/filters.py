@@ -8,6 +8,7 @@ from typing import Any
 from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2 as set_filter_state_value_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats_pb2
@@ -17,6 +18,7 @@ from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_p
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -29,6 +31,9 @@ from pilotfish.xds.settings import AccessLog
 PLAINTEXT_HTTP = ("http/1.1", "h2c")
 """What the HTTP inspector says of a connection that begins like HTTP."""
 
+ON_DEMAND_TIMEOUT = 5.0
+"""For how many seconds a connection waits for the control plane to say where it goes."""
+
 
 def network_filter(name: str, config: Message) -> listener_components_pb2.Filter:
     return listener_components_pb2.Filter(name=f"envoy.filters.network.{name}", typed_config=common.any_of(config))
@@ -38,6 +43,22 @@ def tcp_proxy(cluster: str, log: AccessLog | None) -> listener_components_pb2.Fi
     """Bytes to a cluster; `stat_prefix` is the cluster's name, as in Istio."""
     config = tcp_proxy_pb2.TcpProxy(stat_prefix=cluster, cluster=cluster, access_log=access_logs(log))
     return network_filter("tcp_proxy", config)
+
+
+def tcp_proxy_on_demand(log: AccessLog | None) -> tuple[listener_components_pb2.Filter, ...]:
+    """Bytes to the cluster that is named by the connection's destination, for which Envoy asks when it is first used.
+
+    The connection waits for it, and is closed after ON_DEMAND_TIMEOUT without an answer.
+    """
+    value = set_filter_state_value_pb2.FilterStateValue(object_key="envoy.tcp_proxy.cluster")
+    value.format_string.text_format_source.inline_string = names.DESTINATION
+    config = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=names.PASSTHROUGH, cluster=names.PASSTHROUGH, access_log=access_logs(log)
+    )
+    config.on_demand.odcds_config.CopyFrom(common.from_ads())
+    config.on_demand.timeout.CopyFrom(common.duration(ON_DEMAND_TIMEOUT))
+    named = set_filter_state_pb2.Config(on_new_connection=[value])
+    return network_filter("set_filter_state", named), network_filter("tcp_proxy", config)
 
 
 def outbound_http(stat_prefix: str, route: str, log: AccessLog | None) -> listener_components_pb2.Filter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from envoy.config.core.v3 import base_pb2
@@ -68,6 +69,8 @@ class VirtualOutboundSpec(Record):
 
     wildcard: str
     settings: ProxySettings
+    asked_for: tuple[str, ...] = ()
+    """Ranges whose addresses the control plane is asked about when they have no listener."""
 
     @property
     def name(self) -> str:
@@ -148,10 +151,19 @@ def virtual_outbound(spec: VirtualOutboundSpec) -> listener_pb2.Listener:
     listener = listener_pb2.Listener(
         name=spec.name,
         address=common.socket_address(spec.wildcard, settings.outbound_port),
-        filter_chains=[own_port, rest],
+        filter_chains=[own_port, *_asked_for(spec), rest],
         traffic_direction=base_pb2.OUTBOUND,
         access_log=listener_access_logs(settings.access_log),
     )
     listener.use_original_dst.value = True
     listener.max_connections_to_accept_per_socket_event.value = 1
     return listener
+
+
+def _asked_for(spec: VirtualOutboundSpec) -> Iterator[listener_components_pb2.FilterChain]:
+    if spec.asked_for:
+        chain = listener_components_pb2.FilterChain(
+            name="virtualOutbound-on-demand", filters=filters.tcp_proxy_on_demand(spec.settings.access_log)
+        )
+        chain.filter_chain_match.prefix_ranges.extend(map(common.cidr, spec.asked_for))
+        yield chain

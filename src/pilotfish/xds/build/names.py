@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 BLACK_HOLE = "BlackHoleCluster"
 PASSTHROUGH = "PassthroughCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
@@ -11,10 +13,24 @@ VIRTUAL_INBOUND = "virtualInbound"
 ALLOW_ANY = "allow_any"
 BLOCK_ALL = "block_all"
 
+DESTINATION = "outbound|%DOWNSTREAM_LOCAL_PORT%||%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"
+"""Envoy's format of the cluster for the address and port that a connection was for, "outbound|80||10.0.0.1"."""
+
 
 def outbound(port: int, host: str, *, udp: bool = False) -> str:
     """The cluster of a host's port, e.g. "outbound|80||web.default.svc.cluster.local". Istio has none for UDP."""
     return f"{'outbound_udp' if udp else 'outbound'}|{port}||{host}"
+
+
+def destination(cluster: str) -> tuple[str, int] | None:
+    """The address and port of a cluster that is named by them (see DESTINATION); None for any other name."""
+    kind, _, rest = cluster.partition("|")
+    port, _, address = rest.partition("||")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    return (address, int(port)) if kind == "outbound" and port.isdecimal() else None
 
 
 def inbound(port: int) -> str:
