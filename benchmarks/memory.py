@@ -17,7 +17,9 @@ from benchmarks.topic import Options, log
 from pilotfish.home import Home
 
 USED = 20
-KINDS = {"eager": EAGER, "on demand": None}
+# A sidecar is on demand where its pod's lookups are seen.
+CAPTURED = {"proxy.istio.io/config": 'proxyMetadata: {ISTIO_META_DNS_CAPTURE: "true"}'}
+KINDS = {"eager": CAPTURED | EAGER, "on demand": CAPTURED}
 _LOOK_UP = "import socket,sys\nfor host in sys.argv[1:]: socket.getaddrinfo(host, None, socket.AF_INET)"
 
 
