@@ -119,7 +119,7 @@ WORKLOAD_ENTRY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "WorkloadEntry", "workloadentries", networking.WorkloadEntry,
     short_names=("we",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.workload_entry, warn=istio_validation.workload_entry_warnings,
-    not_honoured=NOTHING_HONOURED, columns=columns.WORKLOAD_ENTRY,
+    not_honoured=istio_validation.WORKLOAD_ENTRY_NOT_HONOURED, columns=columns.WORKLOAD_ENTRY,
 )  # fmt: skip
 WORKLOAD_GROUP = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "WorkloadGroup", "workloadgroups", networking.WorkloadGroup,

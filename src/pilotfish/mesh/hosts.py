@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from pilotfish.mesh.records import Endpoint, Host, PortKey, Registry, ServicePort, Workload, WorkloadKey
-from pilotfish.mesh.translate import Declaration, Slice
+from pilotfish.mesh.records import (
+    Endpoint,
+    Host,
+    PortKey,
+    Registry,
+    Resolution,
+    Service,
+    ServicePort,
+    Workload,
+    WorkloadKey,
+    WorkloadKind,
+)
+from pilotfish.mesh.translate import UNIX, Declaration, Slice
 
 Declared = tuple[Declaration, Sequence[Workload]]
 """A declaration, with the workloads that its selector selects."""
@@ -21,37 +33,38 @@ def assemble(
 ) -> Host:
     """The host of one or more declarations in one namespace.
 
-    A Kubernetes service comes before entries, then the oldest; what it leaves out (ports, addresses) the others add,
-    and all endpoints count (as Istio merges them). `export_to` is for services that do not say theirs.
+    A Kubernetes service comes before entries, then the oldest. What that leaves out (ports, addresses) those add that
+    are otherwise like it, all names that certificates may bear count, and so do all endpoints of the ports that there
+    are then (as Istio merges them). `export_to` is for services that do not say theirs.
     """
     ordered = sorted(declared, key=lambda d: (d[0].service.registry is not Registry.KUBERNETES, d[0].service.age))
-    main = ordered[0][0].service
+    first = ordered[0][0]
+    main = first.service
+    alike = [declaration.service for declaration, _ in ordered if declaration.merges_into(first)]
     ports: dict[PortKey, ServicePort] = {}
-    addresses: dict[str, None] = dict.fromkeys(main.addresses)
-    literal = main.literal
+    for port in (port for service in alike for port in service.ports):
+        ports.setdefault(port.key, port)
     found: dict[PortKey, dict[tuple[str, int], Endpoint]] = {}
     for declaration, selected in ordered:
         service = declaration.service
         if service.resolution is not main.resolution:
             continue
-        if service.registry is main.registry:
-            addresses.update(dict.fromkeys(service.addresses))
-            literal = literal or service.literal
         for port in service.ports:
-            ports.setdefault(port.key, port)
+            if port.key not in ports:
+                continue
             endpoints = found.setdefault(port.key, {})
-            if service.registry is Registry.KUBERNETES:
-                new = _from_slices(port, slices, workloads)
-            else:
-                new = [*_from_listed(declaration, port), *_from_selected(selected, port)]
-            for endpoint in new:
+            if main.resolution is Resolution.DNS_ROUND_ROBIN and endpoints:
+                continue  # one name is looked up
+            new = [] if service.registry is Registry.EXTERNAL else _from_slices(port, slices, workloads)
+            for endpoint in (*new, *_from_workloads(service, port, (*declaration.endpoints, *selected))):
                 endpoints.setdefault((endpoint.address, endpoint.port), endpoint)
     service = msgspec.structs.replace(
         main,
         ports=tuple(ports.values()),
-        addresses=tuple(addresses),
-        literal=literal,
+        addresses=tuple(dict.fromkeys(address for service in alike for address in service.addresses)),
+        literal=any(service.literal for service in alike),
         export_to=main.export_to or export_to,
+        subject_alt_names=tuple(sorted({name for d, _ in ordered for name in d.service.subject_alt_names})),
     )
     return Host(
         service,
@@ -83,29 +96,52 @@ def _from_slices(
     return found
 
 
-def _from_listed(declaration: Declaration, port: ServicePort) -> Iterable[Endpoint]:
-    for listed in declaration.endpoints:
-        number = dict(listed.ports).get(port.name, port.target)
-        yield Endpoint(
-            address=listed.address,
-            port=int(number),
-            labels=listed.labels,
-            weight=listed.weight,
-            locality=listed.locality,
-            service_account=listed.service_account,
-        )
-
-
-def _from_selected(workloads: Sequence[Workload], port: ServicePort) -> Iterable[Endpoint]:
+def _from_workloads(service: Service, port: ServicePort, workloads: Iterable[Workload]) -> Iterable[Endpoint]:
     for workload in workloads:
-        yield Endpoint(
-            address=workload.address,
-            port=int(port.target),
-            ready=workload.ready,
-            labels=workload.labels,
-            locality=workload.locality,
-            service_account=workload.service_account,
-        )
+        if not _addressable(service, workload):
+            continue
+        number = reached_at(service, port, workload)
+        if number is not None:
+            yield Endpoint(
+                address=workload.address,
+                port=0 if workload.address.startswith(UNIX) else number,
+                ready=workload.ready,
+                labels=workload.labels,
+                weight=workload.weight,
+                locality=workload.locality,
+                service_account=workload.service_account,
+                network=workload.network,
+            )
+
+
+def _addressable(service: Service, workload: Workload) -> bool:
+    """Whether a service's proxies can send to a workload's address: names only where they are looked up, sockets not
+    there, and only what is on the network for Kubernetes.
+    """
+    if workload.address.startswith(UNIX):
+        return service.resolution is Resolution.STATIC and service.registry is Registry.EXTERNAL
+    return service.resolution.by_name or is_ip(workload.address)
+
+
+def reached_at(service: Service, port: ServicePort, workload: Workload | None) -> int | None:
+    """A workload's port for a port of a service that selects it; None where it has no such port.
+
+    A named target is the workload's port of that name. Ports of an entry, and those of a pod that a ServiceEntry
+    selects, also go by the service port's name before its number (Istio: serviceInstanceFromWorkloadInstance).
+    """
+    named = dict(workload.ports) if workload else {}
+    if isinstance(port.target, str):
+        return named.get(port.target)
+    by_name = service.registry is Registry.EXTERNAL or (workload is not None and workload.kind is WorkloadKind.ENTRY)
+    return named.get(port.name, port.target) if by_name else port.target
+
+
+def is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def choose(definitions: Iterable[Host], namespace: str) -> Host | None:

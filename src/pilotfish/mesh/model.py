@@ -12,9 +12,19 @@ from dataclasses import dataclass, field
 from pilotfish.api import core, discovery, networking
 from pilotfish.api.meta import Object
 from pilotfish.mesh import translate
-from pilotfish.mesh.hosts import assemble, choose
+from pilotfish.mesh.hosts import assemble, choose, reached_at
 from pilotfish.mesh.index import LabelIndex, MultiMap, SelectorIndex
-from pilotfish.mesh.records import Host, HostKey, Labels, ObjectKey, Target, Workload, WorkloadKey
+from pilotfish.mesh.records import (
+    Host,
+    HostKey,
+    Labels,
+    ObjectKey,
+    Registry,
+    Target,
+    Workload,
+    WorkloadKey,
+    WorkloadKind,
+)
 from pilotfish.mesh.translate import Declaration, Slice
 
 Change = tuple[Object | None, Object | None]
@@ -50,7 +60,7 @@ class Model:
         self._slices_of: MultiMap[HostKey, ObjectKey] = MultiMap()
         self._slices_with: MultiMap[WorkloadKey, ObjectKey] = MultiMap()
         self._workloads: dict[WorkloadKey, Workload] = {}
-        self._labelled: LabelIndex[WorkloadKey] = LabelIndex()
+        self._labelled: dict[WorkloadKind, LabelIndex[WorkloadKey]] = {kind: LabelIndex() for kind in WorkloadKind}
 
     def empty(self) -> Model:
         """A model of nothing under the same rules."""
@@ -87,11 +97,10 @@ class Model:
         Where two services mean the same port, the oldest says how it speaks (as Istio does).
         """
         found: list[Target] = []
-        ports = dict(workload.ports) if workload else {}
         for key in self._selecting.matching(namespace, labels):
             service = self._hosts[key].service
             for port in service.ports:
-                number = port.target if isinstance(port.target, int) else ports.get(port.target)
+                number = reached_at(service, port, workload)
                 if number is not None and not port.key.udp:
                     found.append(Target(number, port, service))
         for key in self._listing[address]:
@@ -122,11 +131,12 @@ class Model:
                     dirty |= self._slice(ObjectKey("EndpointSlice", obj.namespace, obj.name), record)
                 case core.Pod() as obj:
                     key = WorkloadKey(obj.namespace, obj.name)
-                    before = self._workloads.get(key)
-                    touched = self._work(key, translate.pod(obj) if new is not None else None)
-                    if touched is not None:
-                        workloads.setdefault(key, before)
-                        dirty |= touched
+                    work = translate.pod(obj) if new is not None else None
+                    dirty |= self._work(key, work, workloads)
+                case networking.WorkloadEntry() as obj:
+                    key = WorkloadKey(obj.namespace, obj.name, WorkloadKind.ENTRY)
+                    work = translate.workload_entry(obj) if new is not None else None
+                    dirty |= self._work(key, work, workloads)
         return Touched(
             hosts=self._reassemble(dirty),
             workloads={
@@ -181,21 +191,25 @@ class Model:
     def _host_of(self, record: Slice) -> HostKey:
         return HostKey(record.namespace, f"{record.service}.{record.namespace}.svc.{self.cluster_domain}".lower())
 
-    def _work(self, key: WorkloadKey, record: Workload | None) -> set[HostKey] | None:
-        """The hosts that a workload's change touches, or None when nothing of it changed."""
+    def _work(
+        self, key: WorkloadKey, record: Workload | None, changed: dict[WorkloadKey, Workload | None]
+    ) -> set[HostKey]:
+        """The hosts that a workload's change touches; `changed` gets what it was before."""
         before = self._workloads.pop(key, None)
         if record is not None:
             self._workloads[key] = record
         if before == record:
-            return None
+            return set()
+        changed.setdefault(key, before)
         if record is None:
-            self._labelled.discard(key)
+            self._labelled[key.kind].discard(key)
         else:
-            self._labelled.put(key, record.namespace, record.labels)
+            self._labelled[key.kind].put(key, record.namespace, record.labels)
         touched = {self._host_of(self._slices[source]) for source in self._slices_with[key]}
         for state in filter(None, (before, record)):
-            found = self._workload_selecting.matching(state.namespace, state.labels)
-            touched.update(host for _, host in found)
+            for source, host in self._workload_selecting.matching(state.namespace, state.labels):
+                if key.kind in _selectable(self._declarations[host][source]):
+                    touched.add(host)
         return touched
 
     def _reassemble(self, dirty: set[HostKey]) -> dict[HostKey, tuple[Host | None, Host | None]]:
@@ -224,16 +238,20 @@ class Model:
         if not declarations:
             return None
         slices = [self._slices[source] for source in sorted(self._slices_of[key])]
-        selected = {
-            source: [self._workloads[w] for w in sorted(self._labelled.select(key.namespace, d.workload_selector))]
-            for source, d in declarations.items()
-        }
         return assemble(
-            [(declaration, selected[source]) for source, declaration in declarations.items()],
+            [(declaration, self._selected(declaration)) for declaration in declarations.values()],
             slices,
             self._workloads,
             self._export_to,
         )
+
+    def _selected(self, declaration: Declaration) -> list[Workload]:
+        namespace, selector = declaration.service.namespace, declaration.workload_selector
+        return [
+            self._workloads[key]
+            for kind in _selectable(declaration)
+            for key in sorted(self._labelled[kind].select(namespace, selector))
+        ]
 
     def _list(self, host: Host) -> None:
         for address in _listed(host):
@@ -242,6 +260,12 @@ class Model:
     def _unlist(self, host: Host) -> None:
         for address in _listed(host):
             self._listing.remove(address, host.key)
+
+
+def _selectable(declaration: Declaration) -> tuple[WorkloadKind, ...]:
+    """A Kubernetes service knows its pods from its EndpointSlices."""
+    kubernetes = declaration.service.registry is Registry.KUBERNETES
+    return (WorkloadKind.ENTRY,) if kubernetes else (WorkloadKind.POD, WorkloadKind.ENTRY)
 
 
 def _listed(host: Host) -> set[str]:

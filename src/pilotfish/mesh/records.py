@@ -44,9 +44,17 @@ class ObjectKey(NamedTuple):
     name: str
 
 
+class WorkloadKind(enum.StrEnum):
+    """The kind of object that tells of a workload."""
+
+    POD = "Pod"
+    ENTRY = "WorkloadEntry"
+
+
 class WorkloadKey(NamedTuple):
     namespace: str
     name: str
+    kind: WorkloadKind = WorkloadKind.POD
 
 
 class Registry(enum.StrEnum):
@@ -67,6 +75,11 @@ class Resolution(enum.StrEnum):
     PASSTHROUGH = "PASSTHROUGH"
     DNS = "DNS"
     DNS_ROUND_ROBIN = "DNS_ROUND_ROBIN"
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the names of its endpoints are looked up, and each may be one or an IP."""
+        return self in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
 
 
 class PortKey(NamedTuple):
@@ -96,7 +109,8 @@ class Service(Record):
     `export_to` holds namespaces, "*" for all, "." for its own; the model puts the mesh's default where it is empty.
     `literal`: its addresses were written down by somebody, so that clients may know them without having looked it up.
     `selector` is that of a Kubernetes service. `created` (RFC 3339) decides between services that cannot both have
-    their way: the oldest wins.
+    their way: the oldest wins. `subject_alt_names` are what the certificates of its servers may say, beside what
+    its endpoints' service accounts do.
     """
 
     hostname: str
@@ -112,6 +126,7 @@ class Service(Record):
     literal: bool = False
     publish_not_ready: bool = False
     created: str = ""
+    subject_alt_names: tuple[str, ...] = ()
 
     @property
     def key(self) -> HostKey:
@@ -133,9 +148,10 @@ class Service(Record):
 
 
 class Endpoint(Record):
-    """One address of one service port. `weight` is relative; `locality` is "region/zone/subzone" or shorter, or "".
+    """One address of one service port: an IP, a host name to look up, or the path of a socket after "unix://".
 
-    `hostname` is the name that a pod has below its headless service, or "".
+    `weight` is relative; `locality` is "region/zone/subzone" or shorter, or "". `hostname` is the name that a pod has
+    below its headless service, or "". `service_account` is a name in the service's namespace, or "".
     """
 
     address: str
@@ -146,6 +162,7 @@ class Endpoint(Record):
     locality: str = ""
     service_account: str = ""
     hostname: str = ""
+    network: str = ""
 
 
 class Host(Record):
@@ -165,7 +182,10 @@ class Host(Record):
 
 
 class Workload(Record):
-    """What runs at an address: today a pod. `ports` are its named container ports."""
+    """What runs at an address: a pod, or what a WorkloadEntry tells of. `ports` are its named ports.
+
+    The address of a WorkloadEntry may be a host name, or a socket's path after "unix://".
+    """
 
     namespace: str
     name: str
@@ -175,10 +195,13 @@ class Workload(Record):
     service_account: str = ""
     locality: str = ""
     ready: bool = False
+    kind: WorkloadKind = WorkloadKind.POD
+    weight: int = 1
+    network: str = ""
 
     @property
     def key(self) -> WorkloadKey:
-        return WorkloadKey(self.namespace, self.name)
+        return WorkloadKey(self.namespace, self.name, self.kind)
 
 
 class Target(Record):

@@ -15,11 +15,16 @@ from pilotfish.mesh.records import (
     ServicePort,
     Workload,
     WorkloadKey,
+    WorkloadKind,
     labels_of,
 )
 
 EXPORT_TO = "networking.istio.io/exportTo"
 LOCALITY = "istio-locality"
+HEALTH_CHECKED = "proxy.istio.io/health-checks-enabled"
+"""Annotation of a WorkloadEntry that is in service only while its condition HEALTHY says so."""
+HEALTHY = "Healthy"
+UNIX = "unix://"
 _RESOLUTIONS = {
     "NONE": Resolution.PASSTHROUGH,
     "STATIC": Resolution.STATIC,
@@ -28,23 +33,26 @@ _RESOLUTIONS = {
 }
 
 
-class ListedEndpoint(Record):
-    """One endpoint as a ServiceEntry lists it, for all of its ports; `ports` overrides port numbers by port name."""
-
-    address: str
-    ports: tuple[tuple[str, int], ...] = ()
-    labels: Labels = ()
-    weight: int = 1
-    locality: str = ""
-    service_account: str = ""
-
-
 class Declaration(Record):
-    """What one object says of one host: the service, the endpoints it lists and the workloads it selects."""
+    """What one object says of one host: the service, the workloads it lists and those that it selects.
+
+    A Kubernetes service finds its pods through EndpointSlices, and selects workloads that are no pods. `labels` are the
+    object's own.
+    """
 
     service: Service
-    endpoints: tuple[ListedEndpoint, ...] = ()
+    endpoints: tuple[Workload, ...] = ()
     workload_selector: Labels = ()
+    labels: Labels = ()
+
+    def merges_into(self, other: Declaration) -> bool:
+        """Whether ports and addresses of this one are added to another of the same host (Istio: canMergeServices)."""
+        mine, theirs = self.service, other.service
+        return (
+            (mine.registry, mine.resolution, mine.export_to) == (theirs.registry, theirs.resolution, theirs.export_to)
+            and self.workload_selector == other.workload_selector
+            and self.labels == other.labels
+        )
 
 
 class SliceAddress(Record):
@@ -97,7 +105,7 @@ def service(obj: core.Service, cluster_domain: str) -> tuple[Declaration, ...]:
         publish_not_ready=spec.publish_not_ready_addresses,
         created=obj.metadata.creation_timestamp or "",
     )
-    return (Declaration(record),)
+    return (Declaration(record, workload_selector=() if obj.headless else record.selector),)
 
 
 def service_entry(obj: networking.ServiceEntry) -> tuple[Declaration, ...]:
@@ -116,19 +124,12 @@ def service_entry(obj: networking.ServiceEntry) -> tuple[Declaration, ...]:
         for port in spec.ports
     )
     listed = tuple(
-        ListedEndpoint(
-            address=endpoint.address,
-            ports=tuple(sorted(endpoint.ports.items())),
-            labels=labels_of(endpoint.labels),
-            weight=endpoint.weight or 1,
-            locality=endpoint.locality,
-            service_account=endpoint.service_account,
-        )
-        for endpoint in spec.endpoints
+        _workload(obj.namespace, f"{obj.name}-{position}", endpoint, endpoint.labels)
+        for position, endpoint in enumerate(spec.endpoints)
         if endpoint.address
     )
     selector = labels_of(spec.workload_selector.labels) if spec.workload_selector else ()
-    by_name = resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN) and not listed and not selector
+    by_name = resolution.by_name and not listed and spec.workload_selector is None
     return tuple(
         Declaration(
             service=Service(
@@ -143,11 +144,50 @@ def service_entry(obj: networking.ServiceEntry) -> tuple[Declaration, ...]:
                 export_to=_exported(spec.export_to),
                 external=spec.location == "MESH_EXTERNAL",
                 created=obj.metadata.creation_timestamp or "",
+                subject_alt_names=spec.subject_alt_names,
             ),
-            endpoints=(ListedEndpoint(address=host),) if by_name and "*" not in host else listed,
+            endpoints=(_itself(obj, host),) if by_name and "*" not in host else listed,
             workload_selector=selector,
+            labels=labels_of(obj.metadata.labels),
         )
         for host in {host.lower(): host for host in reversed(spec.hosts)}.values()
+    )
+
+
+def _itself(obj: networking.ServiceEntry, host: str) -> Workload:
+    """The host as its own endpoint: its name is looked up."""
+    return Workload(obj.namespace, obj.name, host, ready=True, kind=WorkloadKind.ENTRY)
+
+
+def workload_entry(obj: networking.WorkloadEntry) -> Workload | None:
+    """None for one without an address: nothing reaches it.
+
+    Labels of the object go before those of its specification. One whose health is checked is ready once a check said
+    so (Istio: isHealthy).
+    """
+    if not obj.spec.address:
+        return None
+    labels = {**obj.spec.labels, **obj.metadata.labels}
+    checked = obj.metadata.annotations.get(HEALTH_CHECKED, "").lower() in ("true", "1", "t")
+    healthy = any(c.type == HEALTHY and c.status == "True" for c in obj.status.conditions)
+    return _workload(obj.namespace, obj.name, obj.spec, labels, ready=healthy or not checked)
+
+
+def _workload(
+    namespace: str, name: str, spec: networking.WorkloadEntrySpec, labels: dict[str, str], *, ready: bool = True
+) -> Workload:
+    return Workload(
+        namespace=namespace,
+        name=name,
+        address=spec.address,
+        labels=labels_of(labels),
+        ports=tuple(sorted(spec.ports.items())),
+        service_account=spec.service_account,
+        locality=spec.locality or labels.get(LOCALITY, "").replace(".", "/"),
+        ready=ready,
+        kind=WorkloadKind.ENTRY,
+        weight=spec.weight or 1,
+        network=spec.network,
     )
 
 

@@ -21,7 +21,13 @@ from pilotfish.xds.settings import settings_of
 
 log = logging.getLogger(__name__)
 
-KINDS: tuple[AnyKind, ...] = (kinds.SERVICE, kinds.ENDPOINT_SLICE, kinds.SERVICE_ENTRY, kinds.POD)
+KINDS: tuple[AnyKind, ...] = (
+    kinds.SERVICE,
+    kinds.ENDPOINT_SLICE,
+    kinds.SERVICE_ENTRY,
+    kinds.WORKLOAD_ENTRY,
+    kinds.POD,
+)
 """What the model is made of."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Change, Model, Touched
-from pilotfish.mesh.records import WorkloadKey, labels_of
+from pilotfish.mesh.records import labels_of
 from pilotfish.xds.audit import Audit
 from pilotfish.xds.demand import Demands, Grants, GrantSpec, User, kept_hosts, on_demand
 from pilotfish.xds.entries import Resources
@@ -26,7 +26,7 @@ from pilotfish.xds.scope import Scope
 from pilotfish.xds.selection import Common, Selection
 from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import CLUSTER, Changes, Held, ProxyNode, Resource
-from pilotfish.xds.workload import Inbound, InboundIndex
+from pilotfish.xds.workload import Inbound, InboundIndex, workload_of
 
 GATEWAY_LABEL = "pilotfish.dev/gateway"
 AUDIT = "PILOTFISH_AUDIT"
@@ -222,8 +222,7 @@ class Generator:
         ipv6 = ":" in node.ip
         if node.type == "sidecar":
             audience = Audience(node.namespace, ipv6, self.settings)
-            key = WorkloadKey(node.namespace, node.name)
-            inbound = Inbound(key, node.ip, labels_of(node.labels), audience, self.model)
+            inbound = Inbound(workload_of(node), node.ip, labels_of(node.labels), audience, self.model)
             self._inbound.put(inbound)
             return *self._outbound(audience, proxy.user), inbound
         if node.type == "grpc":

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 
-from pilotfish.mesh.hosts import choose
+from pilotfish.mesh.hosts import choose, is_ip
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import Endpoint, Host, Registry, Resolution
 from pilotfish.xds.build.name_table import NameSpec
@@ -48,7 +47,7 @@ class NameTables(ContestedPart):
         service = host.service
         kubernetes = service.registry is Registry.KUBERNETES
         # What a ServiceEntry's author has listed is given as it is: a name of ours is never an unknown one.
-        listed = tuple(a for a in service.addresses if not kubernetes and _is_address(a))
+        listed = tuple(a for a in service.addresses if not kubernetes and is_ip(a))
         addresses = tuple(a for a in service.addresses if self._usable(a)) or listed
         found = service.resolution is Resolution.PASSTHROUGH and not service.addresses
         pods = [e for e in _endpoints(host) if self._usable(e.address)] if found else []
@@ -75,15 +74,7 @@ class NameTables(ContestedPart):
 
     def _usable(self, address: str) -> bool:
         """Whether it is an address of our family; ranges and host names are no answers."""
-        return _is_address(address) and (":" in address) is self.ipv6
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+        return is_ip(address) and (":" in address) is self.ipv6
 
 
 def _audience(host: Host) -> set[str]:

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 
 from pilotfish.mesh.index import LabelIndex, MultiMap
 from pilotfish.mesh.model import Model, Touched
-from pilotfish.mesh.records import Labels, WorkloadKey
+from pilotfish.mesh.records import Labels, WorkloadKey, WorkloadKind
 from pilotfish.xds.build.clusters import InboundClusterSpec, upstream_of
 from pilotfish.xds.build.inbound import InboundPort, VirtualInboundSpec
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.outbound import Audience
 from pilotfish.xds.parts import Part
+from pilotfish.xds.source import ProxyNode
+
+ENTRY = "WORKLOAD_ENTRY"
+"""Metadata of a proxy whose workload is no pod: the name of its WorkloadEntry (Istio's NodeMetadata)."""
 
 
 class Inbound(Part):
@@ -54,6 +58,14 @@ class Inbound(Part):
             upstream = upstream_of(protocol)
             yield InboundClusterSpec(target.number, upstream, settings.connect_timeout, self._audience.ipv6)
         yield VirtualInboundSpec(self._audience.wildcard, tuple(ports), settings)
+
+
+def workload_of(node: ProxyNode) -> WorkloadKey:
+    """The workload that a sidecar stands beside."""
+    entry = node.metadata.get(ENTRY)
+    if entry:
+        return WorkloadKey(node.namespace, str(entry), WorkloadKind.ENTRY)
+    return WorkloadKey(node.namespace, node.name)
 
 
 class InboundIndex:

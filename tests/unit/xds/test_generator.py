@@ -118,7 +118,18 @@ def _pod(rng: random.Random, name: str, namespace: str) -> Object:
     return decode(kinds.POD, {"metadata": metadata, "spec": {"containers": containers}, "status": status})
 
 
-MAKERS = (("s", _service), ("e", _entry), ("x", _slice), ("p", _pod))
+def _workload(rng: random.Random, name: str, namespace: str) -> Object:
+    spec = {
+        "address": rng.choice(["192.0.2.1", f"10.0.0.{name[-1]}", "vm.test", "unix:///s"]),
+        "labels": {"app": rng.choice("xy")},
+    }
+    annotations = rng.choice([{}, {"proxy.istio.io/health-checks-enabled": "true"}])
+    status = {"conditions": [{"type": "Healthy", "status": rng.choice(["True", "False"])}]}
+    metadata = {"name": f"p-10.0.0.{name[-1]}", "namespace": namespace, "annotations": annotations}
+    return decode(kinds.WORKLOAD_ENTRY, {"metadata": metadata, "spec": spec, "status": status})
+
+
+MAKERS = (("s", _service), ("e", _entry), ("x", _slice), ("p", _pod), ("w", _workload))
 
 
 def _batches(rng: random.Random, count: int) -> Iterator[list[tuple[Object | None, Object | None]]]:
@@ -145,6 +156,7 @@ def test_random_changes(seed: int) -> None:
         Watcher(generator, node_of("sidecar", "a", "10.0.0.1", app="x")),
         Watcher(generator, node_of("sidecar", "a", "10.0.0.2", app="y")),
         Watcher(generator, node_of("sidecar", "b", "10.0.0.3")),
+        Watcher(generator, ProxyNode("vm", "sidecar", "192.0.2.1", "vm", "a", {"WORKLOAD_ENTRY": "p-10.0.0.1"})),
         Watcher(generator, node_of("dns", "b", "10.0.0.9")),
         Watcher(
             generator, ProxyNode("gw", "router", "10.0.0.9", "gw", "", {"LABELS": {"pilotfish.dev/gateway": "node"}})

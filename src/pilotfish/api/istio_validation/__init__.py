@@ -18,11 +18,17 @@ from pilotfish.api.istio_validation.service_entry import (
 from pilotfish.api.istio_validation.sidecar import sidecar, sidecar_warnings
 from pilotfish.api.istio_validation.telemetry import telemetry, telemetry_warnings
 from pilotfish.api.istio_validation.virtual_service import virtual_service, virtual_service_warnings
-from pilotfish.api.istio_validation.workloads import workload_entry, workload_entry_warnings, workload_group
+from pilotfish.api.istio_validation.workloads import (
+    WORKLOAD_ENTRY_NOT_HONOURED,
+    workload_entry,
+    workload_entry_warnings,
+    workload_group,
+)
 
 __all__ = [
     "GATEWAY_COMPONENTS",
     "SERVICE_ENTRY_NOT_HONOURED",
+    "WORKLOAD_ENTRY_NOT_HONOURED",
     "destination_rule",
     "destination_rule_warnings",
     "envoy_filter",
