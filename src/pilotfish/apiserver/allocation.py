@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,15 +19,12 @@ from pilotfish.api.errors import ApiError, FieldError, Invalid
 from pilotfish.api.faults import invalid
 from pilotfish.api.kinds import SERVICE
 from pilotfish.api.meta import Document
+from pilotfish.api.service_network import Network, cluster_addresses
 from pilotfish.apiserver.admission import Admission, AdmissionRequest
 from pilotfish.store.store import Key, Store
 
 NODE_PORTS = range(30000, 32768)
-RESERVED = 16
-"""How many of the first addresses are kept for what asks for them by number: .1 for kubernetes, .10 for DNS."""
 _RANDOM_TRIES = 32
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class _ServiceSpec(msgspec.Struct):
@@ -36,6 +33,7 @@ class _ServiceSpec(msgspec.Struct):
 
     metadata: Metadata
     spec: core.ServiceSpec
+    status: core.ServiceStatus = core.ServiceStatus()
 
 
 _service = msgspec.json.Decoder(_ServiceSpec)
@@ -81,14 +79,16 @@ class _InUse:
             known = self._stored.get(stored.key)
             if known is None or known.revision != stored.revision:
                 service = _service.decode(stored.body)
-                known = _held(service.metadata.uid, stored.revision, service.spec)
+                balanced = (ingress.ip for ingress in service.status.load_balancer.ingress)
+                known = _held(service.metadata.uid, stored.revision, service.spec, balanced)
             fresh[stored.key] = known
         self._stored = fresh
 
 
-def _held(uid: str, revision: int, spec: core.ServiceSpec) -> _Held:
+def _held(uid: str, revision: int, spec: core.ServiceSpec, balanced: Iterable[str] = ()) -> _Held:
+    """`balanced` are the addresses of its load balancer."""
     ports = {port.node_port for port in spec.ports} | {spec.health_check_node_port}
-    addresses = {spec.cluster_ip, *spec.cluster_ips}
+    addresses = {spec.cluster_ip, *spec.cluster_ips, *balanced}
     return _Held(uid, revision, frozenset(addresses - {"", "None"}), frozenset(ports - {0}))
 
 
@@ -165,14 +165,12 @@ class _Allocator:
 
     def _free_address(self, taken: set[str]) -> str:
         """A random free address, so that a new Service seldom gets what a deleted one had a moment ago."""
-        size = self.network.num_addresses
-        # The last address of an IPv4 network is its broadcast address.
-        first, last = min(RESERVED, size // 2), size - 2
+        places = cluster_addresses(self.network)
         for _ in range(_RANDOM_TRIES):
-            address = str(self.network[random.randint(first, last)])
+            address = str(self.network[random.choice(places)])
             if address not in taken:
                 return address
-        free = (str(self.network[n]) for n in [*range(first, last + 1), *range(1, first)])
+        free = (str(self.network[n]) for n in [*places, *range(1, places.start)])
         found = next((address for address in free if address not in taken), None)
         if found is None:
             raise ApiError(f"Internal error occurred: failed to allocate a serviceIP: range is full: {self.network}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 from functools import lru_cache
 
 from pilotfish.api.core import Pod
@@ -71,7 +72,12 @@ async def serve(home: Home) -> None:
                 group.create_task(informers.run(), name="informers"),
                 group.create_task(feed.run(), name="feed"),
                 group.create_task(
-                    controllers.run(client, root_certificate=authority.pem.decode(), informers=informers),
+                    controllers.run(
+                        client,
+                        root_certificate=authority.pem.decode(),
+                        service_network=ipaddress.ip_network(settings.service_cidr),
+                        informers=informers,
+                    ),
                     name="controllers",
                 ),
                 group.create_task(acceptance.run(), name="acceptance"),

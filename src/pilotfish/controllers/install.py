@@ -8,19 +8,17 @@ from typing import Any, Literal
 
 import msgspec
 
-from pilotfish.api.core import Service
 from pilotfish.api.errors import NotFound
 from pilotfish.api.install import IstioOperator
-from pilotfish.api.kinds import CONFIG_MAP, ISTIO_OPERATOR, SCHEME, SERVICE
-from pilotfish.api.meta import Document, Object, metadata_of
+from pilotfish.api.kinds import CONFIG_MAP, DEPLOYMENT, ISTIO_OPERATOR, SCHEME, SERVICE, SERVICE_ACCOUNT
+from pilotfish.api.meta import Document, metadata_of
 from pilotfish.api.scheme import AnyKind
 from pilotfish.client.client import Client
-from pilotfish.controllers.writes import merge_difference
 
 OWNER_LABEL = "install.operator.istio.io/owning-resource"
 NAMESPACE = "istio-system"
 INSTALLED_STATE = "installed-state"
-_OWNED_KINDS: tuple[AnyKind, ...] = (SERVICE, CONFIG_MAP)
+_OWNED_KINDS: tuple[AnyKind, ...] = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)
 
 
 @dataclass(frozen=True)
@@ -69,30 +67,13 @@ async def _apply(client: Client, document: Document) -> Applied:
     except NotFound:
         await client.create(kind, document, namespace)
         return Applied(kind, name, "created")
-    patch = _patch(document, held)
-    if not patch:
-        return Applied(kind, name, "unchanged")
-    await client.patch(kind, name, namespace, patch)
-    return Applied(kind, name, "configured")
-
-
-def _patch(wanted: Document, held: Object) -> Document:
-    """The merge patch to what is wanted. What others added stays; only an IstioOperator's spec is ours alone."""
-    wanted = {name: wanted[name] for name in ("metadata", "spec", "data") if name in wanted}
-    current: Document = msgspec.to_builtins(held)
-    if isinstance(held, Service):
-        wanted = {**wanted, "spec": {**wanted["spec"], "ports": _with_node_ports(wanted["spec"]["ports"], held)}}
-        # Typed objects leave defaults out when they are written down.
-        current["spec"]["ports"] = [{"protocol": "TCP", **port} for port in current["spec"].get("ports", [])]
+    patch: Document = {field: document[field] for field in ("metadata", "spec", "data") if field in document}
     if isinstance(held, IstioOperator):
-        wanted = {**wanted, "spec": _with_removals(wanted["spec"], current.get("spec", {}))}
-    return merge_difference(wanted, current)
-
-
-def _with_node_ports(ports: Sequence[Document], held: Service) -> list[Document]:
-    """A port that stays keeps its node port: clients know it."""
-    taken = {port.port: port.node_port for port in held.spec.ports if port.node_port}
-    return [{"protocol": "TCP", **({"nodePort": taken[p["port"]]} if p["port"] in taken else {}), **p} for p in ports]
+        # Its spec is ours alone; of everything else stays what others added.
+        patch["spec"] = _with_removals(patch["spec"], msgspec.to_builtins(held.spec))
+    written = await client.patch(kind, name, namespace, patch)
+    unchanged = written.metadata.resource_version == held.metadata.resource_version
+    return Applied(kind, name, "unchanged" if unchanged else "configured")
 
 
 def _with_removals(wanted: Document, current: Document) -> Document:

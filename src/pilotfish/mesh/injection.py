@@ -1,4 +1,6 @@
-"""The sidecar's container, added to a pod when it is created (Istio: pkg/kube/inject and its injection template).
+"""The proxy's container, added to a pod when it is created (Istio: pkg/kube/inject and its injection templates).
+
+A pod gets a sidecar, or with `inject.istio.io/templates: gateway` the container that makes it a gateway.
 
 A pure function of the pod, its namespace's labels, the mesh configuration and the installation's values. There is no
 init container: the node applies the capture rules. There are no volumes: the node gives the proxy its certificates.
@@ -13,9 +15,11 @@ from typing import Any
 
 import yaml
 
+from pilotfish.api.gateways import GATEWAY_TEMPLATE, INJECT_TEMPLATES, SIDECAR_TEMPLATE
 from pilotfish.api.meta import Document, LabelSelector, metadata_of
 from pilotfish.api.selectors import matches
 from pilotfish.mesh.meshconfig import MeshConfig, ProxyConfig, overlay_proxy_config
+from pilotfish.mesh.router import router_container
 from pilotfish.mesh.sidecar import CONTAINER, Injected, holds_application, refused, sidecar_container
 from pilotfish.mesh.values import Values
 from pilotfish.mesh.workload import Workload, workload_of
@@ -26,13 +30,14 @@ OVERRIDES = "proxy.istio.io/overrides"
 PROXY_CONFIG = "proxy.istio.io/config"
 REVISION = "istio.io/rev"
 NAMESPACE_LABEL = "istio-injection"
+_CONTAINERS = {SIDECAR_TEMPLATE: sidecar_container, GATEWAY_TEMPLATE: router_container}
 IGNORED_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 
 
 def inject(pod: Document, namespace_labels: Mapping[str, str], mesh: MeshConfig, values: Values) -> Document:
-    """The pod with its sidecar; the very same document where it gets none.
+    """The pod with its proxy; the very same document where it gets none.
 
-    Raises Invalid where an annotation that shapes the sidecar cannot be read, naming the annotation.
+    Raises Invalid where an annotation that shapes the proxy cannot be read, naming the annotation.
     """
     if not wanted(pod, namespace_labels, values):
         return pod
@@ -40,20 +45,21 @@ def inject(pod: Document, namespace_labels: Mapping[str, str], mesh: MeshConfig,
     metadata = pod.setdefault("metadata", {})
     annotations: dict[str, str] = metadata.get("annotations") or {}
     labels: dict[str, str] = metadata.get("labels") or {}
+    template = _template(annotations)
     proxy = _proxy_config(annotations, mesh)
     workload = workload_of(metadata)
     own = [c for c in pod["spec"].get("containers") or [] if c.get("name") == CONTAINER]
     apps = [c for c in pod["spec"].get("containers") or [] if c.get("name") != CONTAINER]
-    sidecar = sidecar_container(Injected(apps, annotations, labels, proxy, workload, mesh, values))
+    container = _CONTAINERS[template](Injected(apps, own, annotations, labels, proxy, workload, mesh, values))
     added = {STATUS: _status(values)}
     if own:
         added[OVERRIDES] = json.dumps({"containers": own}, separators=(",", ":"))
-        sidecar = _overlaid(sidecar, {k: v for k, v in own[0].items() if (k, v) != ("image", "auto")})
+        container = _overlaid(container, {k: v for k, v in own[0].items() if (k, v) != ("image", "auto")})
     if holds_application(proxy, values):
-        pod["spec"]["containers"] = [sidecar, *apps]
+        pod["spec"]["containers"] = [container, *apps]
     else:
-        pod["spec"]["containers"] = [*apps, sidecar]
-    metadata["labels"] = {**labels, **_labels(labels, workload)}
+        pod["spec"]["containers"] = [*apps, container]
+    metadata["labels"] = {**labels, **_labels(labels, workload, template)}
     metadata["annotations"] = {
         **annotations,
         **values.sidecar_injector_webhook.injected_annotations,
@@ -64,7 +70,7 @@ def inject(pod: Document, namespace_labels: Mapping[str, str], mesh: MeshConfig,
 
 
 def wanted(pod: Document, namespace_labels: Mapping[str, str], values: Values) -> bool:
-    """Whether the pod gets a sidecar (Istio: the webhook's selectors, then injectRequired)."""
+    """Whether the pod gets a proxy (Istio: the webhook's selectors, then injectRequired)."""
     metadata = metadata_of(pod)
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     if metadata.get("namespace") in IGNORED_NAMESPACES or (pod.get("spec") or {}).get("hostNetwork"):
@@ -128,6 +134,15 @@ def _proxy_config(annotations: Mapping[str, str], mesh: MeshConfig) -> ProxyConf
     return overlay_proxy_config(mesh.default_config, overlay, path)
 
 
+def _template(annotations: Mapping[str, str]) -> str:
+    """The template that the pod asks for."""
+    asked = annotations.get(INJECT_TEMPLATES, SIDECAR_TEMPLATE).strip()
+    if asked not in _CONTAINERS:
+        known = ", ".join(sorted(_CONTAINERS))
+        raise refused(f"metadata.annotations[{INJECT_TEMPLATES}]", f'"{asked}" is not one of the templates {known}')
+    return asked
+
+
 def _status(values: Values) -> str:
     """Istio's SidecarInjectionStatus: what was injected, so that it can be told from what the user wrote."""
     injected: dict[str, Any] = {
@@ -140,7 +155,7 @@ def _status(values: Values) -> str:
     return json.dumps(injected, separators=(",", ":"))
 
 
-def _labels(labels: Mapping[str, str], workload: Workload) -> dict[str, str]:
+def _labels(labels: Mapping[str, str], workload: Workload, template: str) -> dict[str, str]:
     canonical = (
         labels.get("service.istio.io/canonical-name")
         or labels.get("app.kubernetes.io/name")
@@ -153,11 +168,13 @@ def _labels(labels: Mapping[str, str], workload: Workload) -> dict[str, str]:
         or labels.get("version")
         or "latest"
     )
-    return {
-        "security.istio.io/tlsMode": labels.get("security.istio.io/tlsMode", "istio"),
+    added = {
         "service.istio.io/canonical-name": canonical[:63].strip("-_."),
         "service.istio.io/canonical-revision": revision,
     }
+    if template == SIDECAR_TEMPLATE:  # how a gateway's ports speak its Gateways say
+        added["security.istio.io/tlsMode"] = labels.get("security.istio.io/tlsMode", "istio")
+    return added
 
 
 def _annotations(apps: list[Document], annotations: Mapping[str, str], values: Values) -> dict[str, str]:

@@ -97,12 +97,12 @@ def installation(operator: Document) -> Installation:
         f"spec.meshConfig.{path} is accepted and has no effect yet"
         for path in meshconfig.not_honoured(given.get("meshConfig") or {})
     ]
-    services = tuple(_services(spec))
+    components = tuple(_component_objects(spec))
     objects: tuple[Document, ...] = (
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         _config_map(meshconfig.CONFIG_MAP, mesh=_yaml(mesh), meshNetworks="networks: {}"),
         _config_map(values.CONFIG_MAP, values=json.dumps(merged_values, indent=2, sort_keys=True)),
-        *services,
+        *components,
         {
             "apiVersion": ISTIO_OPERATOR.api_version,
             "kind": ISTIO_OPERATOR.kind,
@@ -238,17 +238,18 @@ def _config_map(name: str, **data: str) -> Document:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
-def _services(spec: Document) -> Iterator[Document]:
+def _component_objects(spec: Document) -> Iterator[Document]:
     components = spec["components"]
     if components.get("pilot", {}).get("enabled", True):
         yield gateways.istiod_service()
     for component in GATEWAY_COMPONENTS:
         name = f"istio-{component.removesuffix('Gateways')}gateway"
         settings = _mapping(_mapping(spec["values"], "gateways", "spec.values"), name, "spec.values.gateways")
-        for gateway in components.get(component) or ():
-            kubernetes = _mapping(gateway, "k8s", f"spec.components.{component}[{gateway['name']}]")
-            if gateway.get("enabled", False):
-                yield gateways.gateway_service(component, {**gateway, "k8s": kubernetes}, settings)
+        for entry in components.get(component) or ():
+            kubernetes = _mapping(entry, "k8s", f"spec.components.{component}[{entry['name']}]")
+            if entry.get("enabled", False):
+                gateway = gateways.Gateway(component, {**entry, "k8s": kubernetes}, settings)
+                yield from gateways.gateway_objects(gateway)
 
 
 def _mapping(parent: Document, name: str, path: str) -> Document:

@@ -1,4 +1,6 @@
-"""The container `istio-proxy` as Istio's injection template makes it (files/injection-template.yaml of its chart)."""
+"""The container `istio-proxy` as Istio's injection template makes it (files/injection-template.yaml of its chart), and
+what it has in common with that of a gateway.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,12 @@ METRICS_PORT = 15090
 
 @dataclass(frozen=True)
 class Injected:
-    """All that a sidecar is made from. `apps` are the pod's other containers; `proxy` is this pod's own."""
+    """All that a proxy's container is made from. `own` is what the user wrote of it, `apps` the pod's other containers;
+    `proxy` is this pod's own configuration.
+    """
 
     apps: Sequence[Document]
+    own: Sequence[Document]
     annotations: Mapping[str, str]
     labels: Mapping[str, str]
     proxy: ProxyConfig
@@ -46,10 +51,10 @@ def sidecar_container(pod: Injected) -> Document:
     annotations, values = pod.annotations, pod.values
     container: Document = {
         "name": CONTAINER,
-        "image": _image(annotations, values),
+        "image": image(annotations, values),
         "ports": [{"containerPort": METRICS_PORT, "protocol": "TCP", "name": "http-envoy-prom"}],
-        "args": list(_arguments(annotations, values)),
-        "env": list(_environment(pod)),
+        "args": list(arguments("sidecar", annotations, values)),
+        "env": list(environment(pod, pod.apps)),
         "securityContext": {
             "allowPrivilegeEscalation": values.globals.proxy.privileged,
             "capabilities": {"drop": ["ALL"]},
@@ -67,11 +72,12 @@ def sidecar_container(pod: Injected) -> Document:
         container["lifecycle"] = {"postStart": {"exec": {"command": ["pilot-agent", "wait"]}}}
     if values.globals.image_pull_policy:
         container["imagePullPolicy"] = values.globals.image_pull_policy
-    container.update(_probes(annotations, values.globals.proxy))
+    container.update(probes(annotations, values.globals.proxy))
     return container
 
 
-def _image(annotations: Mapping[str, str], values: Values) -> str:
+def image(annotations: Mapping[str, str], values: Values) -> str:
+    """The image that the installation or the pod chooses for proxies."""
     named = annotations.get("sidecar.istio.io/proxyImage", values.globals.proxy.image)
     if "/" in named:
         return named
@@ -83,9 +89,10 @@ def _image(annotations: Mapping[str, str], values: Values) -> str:
     return f"{values.globals.hub}/{values.globals.proxy.image}:{tag}"
 
 
-def _arguments(annotations: Mapping[str, str], values: Values) -> Iterator[str]:
+def arguments(role: str, annotations: Mapping[str, str], values: Values) -> Iterator[str]:
+    """What the proxy is started with, in the role of a "sidecar" or "router"."""
     proxy = values.globals.proxy
-    yield from ("proxy", "sidecar", "--domain", f"$(POD_NAMESPACE).svc.{proxy.cluster_domain}")
+    yield from ("proxy", role, "--domain", f"$(POD_NAMESPACE).svc.{proxy.cluster_domain}")
     yield f"--proxyLogLevel={annotations.get('sidecar.istio.io/logLevel', proxy.log_level)}"
     components = annotations.get("sidecar.istio.io/componentLogLevel", proxy.component_log_level)
     yield f"--proxyComponentLogLevel={components}"
@@ -94,7 +101,8 @@ def _arguments(annotations: Mapping[str, str], values: Values) -> Iterator[str]:
         yield "--log_as_json"
 
 
-def _environment(pod: Injected) -> Iterator[Document]:
+def environment(pod: Injected, serving: Sequence[Document]) -> Iterator[Document]:
+    """The proxy's environment; `serving` are the containers whose ports it is told of."""
     values, of_all = pod.values, pod.values.globals
     suffix = f"-{values.revision}" if values.revision else ""
     yield _text("PILOT_CERT_PROVIDER", of_all.pilot_cert_provider)
@@ -106,7 +114,7 @@ def _environment(pod: Injected) -> Iterator[Document]:
     yield _field("HOST_IP", "status.hostIP")
     yield _limit("ISTIO_CPU_LIMIT", "limits.cpu")
     yield _text("PROXY_CONFIG", json.dumps(proxy_config_document(pod.proxy), separators=(",", ":")) + "\n")
-    yield _text("ISTIO_META_POD_PORTS", _pod_ports(pod.apps))
+    yield _text("ISTIO_META_POD_PORTS", _pod_ports(serving))
     yield _text("ISTIO_META_APP_CONTAINERS", ",".join(c["name"] for c in pod.apps))
     yield _limit("GOMEMLIMIT", "limits.memory")
     yield _text("ISTIO_META_CLUSTER_ID", of_all.multi_cluster.cluster_name or "Kubernetes")
@@ -139,8 +147,8 @@ def _limit(name: str, resource: str) -> Document:
     return {"name": name, "valueFrom": {"resourceFieldRef": {"resource": resource, "divisor": "1"}}}
 
 
-def _pod_ports(apps: Sequence[Document]) -> str:
-    ports = [json.dumps(port, separators=(",", ":")) for app in apps for port in app.get("ports") or []]
+def _pod_ports(containers: Sequence[Document]) -> str:
+    ports = [json.dumps(port, separators=(",", ":")) for c in containers for port in c.get("ports") or []]
     return "[\n" + "\n".join(f"    {',' if i else ''}{port}" for i, port in enumerate(ports)) + "\n]"
 
 
@@ -158,12 +166,13 @@ def _resources(annotations: Mapping[str, str], proxy: ProxyValues) -> Document:
     return {kind: dict(amounts) for kind, amounts in own.items() if amounts}
 
 
-def _probes(annotations: Mapping[str, str], proxy: ProxyValues) -> Document:
+def probes(annotations: Mapping[str, str], proxy: ProxyValues) -> Document:
+    """The fields that say how the proxy is found to be ready. Raises Invalid, naming a faulty annotation."""
     if annotations.get("status.sidecar.istio.io/port", str(proxy.status_port)) == "0":
         return {}
     check = {"path": "/healthz/ready", "port": READY_PORT}
     prefix = "readiness.status.sidecar.istio.io/"
-    probes: Document = {
+    found: Document = {
         "readinessProbe": {
             "httpGet": check,
             "initialDelaySeconds": _number(
@@ -175,14 +184,14 @@ def _probes(annotations: Mapping[str, str], proxy: ProxyValues) -> Document:
         }
     }
     if proxy.startup_probe.enabled:
-        probes["startupProbe"] = {
+        found["startupProbe"] = {
             "httpGet": dict(check),
             "initialDelaySeconds": 0,
             "periodSeconds": 1,
             "timeoutSeconds": 3,
             "failureThreshold": proxy.startup_probe.failure_threshold,
         }
-    return probes
+    return found
 
 
 def _number(annotations: Mapping[str, str], name: str, default: int) -> int:

@@ -108,9 +108,11 @@ async def remove(node: NodeContext, folder: PodFolder, *, keep_folder: bool = Fa
 
 
 def capture_of(pod: Pod) -> CaptureSpec | None:
-    """Which of the pod's traffic its proxy takes; None for a pod without one. Raises AnnotationError."""
+    """Which of the pod's traffic its proxy takes; None for a pod without one, and for a gateway, whose clients connect
+    to its own ports. Raises AnnotationError.
+    """
     container = proxy.proxy_container(pod)
-    if container is None or pod.spec.host_network:
+    if container is None or pod.spec.host_network or proxy.parse_arguments(container.args).type == "router":
         return None
     dns = next((v.value for v in container.env if v.name == "ISTIO_META_DNS_CAPTURE"), "")
     return capture_spec(pod.metadata.annotations, dns=dns.lower() in ("true", "1"))

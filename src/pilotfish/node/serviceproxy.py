@@ -1,9 +1,9 @@
-"""Cluster IPs: what kube-proxy does, as one nft table of the host.
+"""Cluster IPs and load balancers: what kube-proxy does, as one nft table of the host.
 
-It serves pods without a sidecar, what a sidecar passes through unrouted, and the host itself. A connection to a cluster
-IP's port is translated once to an endpoint, chosen at random or, with sessionAffinity ClientIP, by the client's
-address. What is not translated (no ready endpoint, undeclared port) is refused by the host's table. Node ports and
-load balancers are the node gateway's.
+It serves pods without a sidecar, what a sidecar passes through unrouted, and the host itself. A connection to a port of
+a cluster IP, or of a load balancer's address in the service network, is translated once to an endpoint, chosen at
+random or, with sessionAffinity ClientIP, by the client's address. What is not translated (no ready endpoint, undeclared
+port) is refused by the host's table. Node ports are the node gateway's.
 
 The rules are data first: `translations` says what goes where, `render` and `render_changes` write it down.
 """
@@ -31,16 +31,19 @@ _PROTOCOLS = {"TCP": "tcp", "UDP": "udp"}
 
 @dataclass(frozen=True)
 class Frontend:
-    """One port of a cluster IP. `service` is "namespace/name"; the protocol is "tcp" or "udp"."""
+    """One port of an address. `service` is "namespace/name"; the protocol is "tcp" or "udp"; `balancer` says
+    whether the address is its load balancer's.
+    """
 
     service: str
     address: IPv4Address
     protocol: str
     port: int
+    balancer: bool = False
 
     @property
     def chain(self) -> str:
-        return f"service-{self.service}/{self.protocol}/{self.port}"
+        return f"{'balancer' if self.balancer else 'service'}-{self.service}/{self.protocol}/{self.port}"
 
     @property
     def key(self) -> str:
@@ -59,7 +62,7 @@ Translations = Mapping[Frontend, Backends]
 
 
 def translations(services: Iterable[Service], slices: Iterable[EndpointSlice]) -> dict[Frontend, Backends]:
-    """Where each cluster IP's ports go; ports without a usable endpoint are left out, and so are headless Services."""
+    """Where each address's ports go; ports without a usable endpoint are left out, and so are headless Services."""
     slices_of: dict[tuple[str, str], list[EndpointSlice]] = defaultdict(list)
     for endpoint_slice in slices:
         if endpoint_slice.address_type == "IPv4":
@@ -67,12 +70,12 @@ def translations(services: Iterable[Service], slices: Iterable[EndpointSlice]) -
             slices_of[endpoint_slice.namespace, service_name].append(endpoint_slice)
     found: dict[Frontend, Backends] = {}
     for service in sorted(services, key=lambda each: each.key):
-        for address in _cluster_addresses(service):
+        for address, balancer in _addresses(service):
             for port in service.spec.ports:
                 protocol = _PROTOCOLS.get(port.protocol)
                 endpoints = _endpoints(port, slices_of[service.key])
                 if protocol and endpoints:
-                    frontend = Frontend(f"{service.namespace}/{service.name}", address, protocol, port.port)
+                    frontend = Frontend(f"{service.namespace}/{service.name}", address, protocol, port.port, balancer)
                     found[frontend] = Backends(endpoints, service.spec.session_affinity == "ClientIP")
     return found
 
@@ -170,11 +173,15 @@ def _udp(state: Translations) -> Translations:
     return {frontend: backends for frontend, backends in state.items() if frontend.protocol == "udp"}
 
 
-def _cluster_addresses(service: Service) -> list[IPv4Address]:
+def _addresses(service: Service) -> Iterator[tuple[IPv4Address, bool]]:
+    """Its addresses, each with whether it is its load balancer's."""
     if service.spec.type == "ExternalName" or service.headless:
-        return []
+        return
     texts = service.spec.cluster_ips or (service.spec.cluster_ip,)
-    return [IPv4Address(text) for text in texts if text and ":" not in text]
+    yield from ((IPv4Address(text), False) for text in texts if text and ":" not in text)
+    for ingress in service.status.load_balancer.ingress:
+        if ingress.ip and ":" not in ingress.ip:
+            yield IPv4Address(ingress.ip), True
 
 
 def _endpoints(port: ServicePort, slices: Iterable[EndpointSlice]) -> tuple[tuple[IPv4Address, int], ...]:

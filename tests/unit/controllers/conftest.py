@@ -15,6 +15,7 @@ from pilotfish.api.core import Pod
 from pilotfish.api.errors import Conflict, NotFound
 from pilotfish.api.kinds import NAMESPACE, NODE, POD, SCHEME
 from pilotfish.api.meta import timestamp
+from pilotfish.api.service_network import Network
 from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources
 from pilotfish.client.informer import Change
@@ -106,7 +107,9 @@ async def eventually(condition: Callable[[], Awaitable[Any]], expected: Any = Tr
 
 
 @contextlib.asynccontextmanager
-async def _running(store: MemoryStore | None = None, node: bool = True) -> AsyncIterator[Cluster]:
+async def _running(
+    store: MemoryStore | None = None, node: bool = True, service_network: Network | None = None
+) -> AsyncIterator[Cluster]:
     resources = Resources(store or MemoryStore(), SCHEME)
     client = LocalClient(resources)
     informers = Informers(client)
@@ -118,7 +121,9 @@ async def _running(store: MemoryStore | None = None, node: bool = True) -> Async
     if node and not await cluster.items(NODE, None):
         await cluster.add_node()
     tasks = [
-        asyncio.create_task(runtime.run(client, root_certificate="PEM", on_ready=ready.set)),
+        asyncio.create_task(
+            runtime.run(client, root_certificate="PEM", service_network=service_network, on_ready=ready.set)
+        ),
         asyncio.create_task(informers.run()),
         asyncio.create_task(kubelet.run()),
     ]

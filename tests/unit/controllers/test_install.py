@@ -1,11 +1,14 @@
 import asyncio
 
-from pilotfish.api.kinds import CONFIG_MAP, ISTIO_OPERATOR, SCHEME, SERVICE
+from pilotfish.api.kinds import CONFIG_MAP, DEPLOYMENT, ISTIO_OPERATOR, SCHEME, SERVICE, SERVICE_ACCOUNT
+from pilotfish.apiserver.allocation import service_allocation
 from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources
 from pilotfish.controllers.install import install, uninstall
 from pilotfish.mesh.installation import installation
 from pilotfish.store.memory import MemoryStore
+
+OWNED = (CONFIG_MAP, SERVICE, DEPLOYMENT, SERVICE_ACCOUNT)
 
 
 def objects_of(**spec):
@@ -14,7 +17,9 @@ def objects_of(**spec):
 
 
 def with_client(scenario):
-    asyncio.run(scenario(LocalClient(Resources(MemoryStore(), SCHEME))))
+    store = MemoryStore()
+    resources = Resources(store, SCHEME, admissions=(service_allocation("10.96.0.0/20", store),))
+    asyncio.run(scenario(LocalClient(resources)))
 
 
 def test_installing_again_writes_only_what_changed():
@@ -25,7 +30,9 @@ def test_installing_again_writes_only_what_changed():
             "configmap/istio created",
             "configmap/istio-sidecar-injector created",
             "service/istiod created",
+            "serviceaccount/istio-ingressgateway-service-account created",
             "service/istio-ingressgateway created",
+            "deployment.apps/istio-ingressgateway created",
             "istiooperator.install.istio.io/installed-state created",
         }
         again = await install(client, objects_of(), ["Istiod"])
@@ -51,9 +58,14 @@ def test_what_others_added_stays_and_what_is_no_longer_asked_for_goes():
         await install(client, objects_of(meshConfig={"accessLogFile": "/x"}))
         assert (await client.get(CONFIG_MAP, "istio", "istio-system")).data["own"] == "kept"
         gateway = await client.get(SERVICE, "istio-ingressgateway", "istio-system")
-        assert {p.port: p.node_port for p in gateway.spec.ports} == {15021: 0, 80: 30080, 443: 0}
+        assert {p.port for p in gateway.spec.ports} == {15021, 80, 443}
+        assert next(p.node_port for p in gateway.spec.ports if p.port == 80) == 30080
         applied = await install(client, objects_of(profile="minimal"))
-        assert [str(a) for a in applied if a.action == "deleted"] == ["service/istio-ingressgateway deleted"]
+        assert {str(a) for a in applied if a.action == "deleted"} == {
+            "deployment.apps/istio-ingressgateway deleted",
+            "service/istio-ingressgateway deleted",
+            "serviceaccount/istio-ingressgateway-service-account deleted",
+        }
 
     with_client(scenario)
 
@@ -63,7 +75,7 @@ def test_uninstalling_takes_away_what_was_installed_and_nothing_else():
         await install(client, objects_of())
         await client.create(CONFIG_MAP, {"metadata": {"name": "mine"}}, "istio-system")
         await uninstall(client)
-        left = {obj.name for kind in (CONFIG_MAP, SERVICE) for obj in (await client.list(kind, "istio-system")).items}
+        left = {obj.name for kind in OWNED for obj in (await client.list(kind, "istio-system")).items}
         assert left == {"mine"}
         assert not (await client.list(ISTIO_OPERATOR, "istio-system")).items
         assert await uninstall(client) == []

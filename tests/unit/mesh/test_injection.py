@@ -215,3 +215,39 @@ def test_whose_pod_it_is():
     owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "controller": True}
     url = workload_of({"name": "db-0", "ownerReferences": [owner]}).url
     assert url == "kubernetes://apis/apps/v1/namespaces/default/statefulsets/db"
+
+
+GATEWAY = {"inject.istio.io/templates": "gateway"}
+
+
+def test_a_pod_becomes_a_gateway_by_its_template():
+    own = {
+        "name": "istio-proxy",
+        "image": "auto",
+        "ports": [{"containerPort": 8080}],
+        "env": [{"name": "A", "value": "b"}],
+    }
+    pod = a_pod({"sidecar.istio.io/inject": "true", "istio": "edge"}, GATEWAY)
+    pod["spec"]["containers"] = [own]
+    made = inject(pod, {}, MESH, VALUES)
+    (container,) = made["spec"]["containers"]
+    assert container["image"] == "istio/proxyv2:1.10.4"
+    assert container["args"][:2] == ["proxy", "router"]
+    assert [port["containerPort"] for port in container["ports"]] == [15090, 8080]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/healthz/ready", "port": 15021}
+    assert container["securityContext"]["runAsUser"] == 1337
+    assert "lifecycle" not in container, "nothing waits for a gateway"
+    environment = environment_of(made)
+    assert environment["A"] == "b"
+    assert "8080" in environment["ISTIO_META_POD_PORTS"]
+    assert environment["ISTIO_META_APP_CONTAINERS"] == ""
+    assert "security.istio.io/tlsMode" not in made["metadata"]["labels"]
+    assert inject(copy.deepcopy(made), {}, MESH, VALUES) == made, "injecting again changes nothing"
+
+
+def test_a_template_that_is_not_there_is_refused():
+    with pytest.raises(Invalid) as refused:
+        inject(a_pod({}, {"inject.istio.io/templates": "waypoint"}), ENABLED, MESH, VALUES)
+    (cause,) = refused.value.details["causes"]
+    assert cause["field"] == "metadata.annotations[inject.istio.io/templates]"
+    assert "gateway, sidecar" in cause["message"]

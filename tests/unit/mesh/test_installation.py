@@ -109,6 +109,40 @@ def test_a_gateway_is_shaped_by_its_component_and_its_values():
     assert service["metadata"]["annotations"] == {"a": "b"}
 
 
+def test_a_gateway_is_a_deployment_whose_pods_are_injected():
+    installed = installation(operator(profile="demo"))
+    assert set(named(installed, "Deployment")) == {"istio-ingressgateway", "istio-egressgateway"}
+    deployment = named(installed, "Deployment")["istio-ingressgateway"]
+    labels = {"app": "istio-ingressgateway", "istio": "ingressgateway"}
+    assert deployment["spec"]["selector"]["matchLabels"] == labels
+    assert "replicas" not in deployment["spec"], "a scaled gateway stays scaled"
+    template = deployment["spec"]["template"]
+    assert labels.items() <= template["metadata"]["labels"].items()
+    assert template["metadata"]["labels"]["sidecar.istio.io/inject"] == "true"
+    assert template["metadata"]["annotations"]["inject.istio.io/templates"] == "gateway"
+    assert template["spec"]["serviceAccountName"] in named(installed, "ServiceAccount")
+    (container,) = template["spec"]["containers"]
+    assert (container["name"], container["image"]) == ("istio-proxy", "auto")
+    assert [p["containerPort"] for p in container["ports"]] == [15021, 8080, 8443, 31400, 15443, 15090]
+
+
+def test_the_pods_of_a_gateway_are_shaped_too():
+    entry = {
+        "name": "istio-ingressgateway",
+        "k8s": {"replicaCount": 2, "env": [{"name": "X", "value": "y"}], "podAnnotations": {"a": "b"}},
+    }
+    volume = {"name": "certs", "secretName": "edge", "mountPath": "/etc/certs"}
+    values = {"gateways": {"istio-ingressgateway": {"env": {"N": 1}, "secretVolumes": [volume]}}}
+    installed = installation(operator(components={"ingressGateways": [entry]}, values=values))
+    spec = named(installed, "Deployment")["istio-ingressgateway"]["spec"]
+    assert spec["replicas"] == 2
+    assert spec["template"]["metadata"]["annotations"]["a"] == "b"
+    pod = spec["template"]["spec"]
+    assert pod["containers"][0]["env"] == [{"name": "N", "value": "1"}, {"name": "X", "value": "y"}]
+    assert pod["volumes"] == [{"name": "certs", "secret": {"secretName": "edge", "optional": True}}]
+    assert pod["containers"][0]["volumeMounts"] == [{"name": "certs", "mountPath": "/etc/certs", "readOnly": True}]
+
+
 @pytest.mark.parametrize(
     ("document", "path"),
     [

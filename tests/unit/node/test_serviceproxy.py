@@ -7,9 +7,17 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from pilotfish.api.core import Service, ServicePort, ServiceSpec
+from pilotfish.api.core import (
+    LoadBalancerIngress,
+    LoadBalancerStatus,
+    Service,
+    ServicePort,
+    ServiceSpec,
+    ServiceStatus,
+)
 from pilotfish.api.discovery import SERVICE_NAME_LABEL, Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from pilotfish.api.meta import ObjectMeta
 from pilotfish.node import netns
@@ -66,6 +74,16 @@ def test_ending_endpoints_serve_only_while_none_is_ready() -> None:
     starting = _endpoints("10.77.0.8", ready=False, serving=False)
     assert translations([_service()], [ending, starting]) == {WEB: Backends(_to("10.77.0.9"))}
     assert translations([_service()], [ending, _endpoints("10.77.0.3")]) == {WEB: Backends(_to("10.77.0.3"))}
+
+
+def test_a_load_balancers_address_goes_where_the_cluster_ip_goes() -> None:
+    ingress = LoadBalancerIngress(ip="10.96.15.1")
+    status = ServiceStatus(load_balancer=LoadBalancerStatus(ingress=(ingress,)))
+    balanced = msgspec.structs.replace(_service(), status=status)
+    found = translations([balanced], [_endpoints("10.77.0.3")])
+    balancer = Frontend("default/web", IPv4Address("10.96.15.1"), "tcp", 80, balancer=True)
+    assert found == {WEB: Backends(_to("10.77.0.3")), balancer: Backends(_to("10.77.0.3"))}
+    assert len({frontend.chain for frontend in found}) == 2
 
 
 @pytest.mark.parametrize(
