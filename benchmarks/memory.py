@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from benchmarks.charts import Chart, Series, point
 from benchmarks.meshes import Mesh
 from benchmarks.plane import fill
-from benchmarks.realmesh import EAGER, RealMesh, pod, real_mesh, resident, until
+from benchmarks.realmesh import EAGER, ON_DEMAND, RealMesh, pod, real_mesh, resident, until
 from benchmarks.report import Figure, Section, number
 from benchmarks.topic import Options, log
 from pilotfish.home import Home
 
 USED = 20
-# A sidecar is on demand where its pod's lookups are seen.
-CAPTURED = {"proxy.istio.io/config": 'proxyMetadata: {ISTIO_META_DNS_CAPTURE: "true"}'}
-KINDS = {"eager": CAPTURED | EAGER, "on demand": CAPTURED}
+KINDS = {"eager": ON_DEMAND | EAGER, "on demand": ON_DEMAND}
 _LOOK_UP = "import socket,sys\nfor host in sys.argv[1:]: socket.getaddrinfo(host, None, socket.AF_INET)"
 
 

@@ -24,7 +24,7 @@ EXPORT_TO = "networking.istio.io/exportTo"
 SHARED = "everyone"
 """The name and namespace of the one service that all namespaces see, whatever the others export to."""
 
-_PORTS = {"http": 8080, "grpc": 9090, "tcp": 5432}
+PORTS = {"http": 8080, "grpc": 9090, "tcp": 5432}
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _service(name: str, namespace: str, protocol: str, export_to: str, number: i
     if export_to:
         metadata["annotations"] = {EXPORT_TO: export_to}
     address = str(SERVICE_NETWORK[256 + number])
-    ports = [{"name": protocol, "port": _PORTS[protocol]}]
+    ports = [{"name": protocol, "port": PORTS[protocol]}]
     spec = {"clusterIP": address, "clusterIPs": [address], "ports": ports}
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
@@ -170,6 +170,6 @@ def _slice(name: str, namespace: str, protocol: str, addresses: list[str]) -> Do
         "kind": "EndpointSlice",
         "metadata": {"name": f"{name}-1", "namespace": namespace, "labels": {SERVICE_NAME_LABEL: name}},
         "addressType": "IPv4",
-        "ports": [{"name": protocol, "port": _PORTS[protocol], "protocol": "TCP"}],
+        "ports": [{"name": protocol, "port": PORTS[protocol], "protocol": "TCP"}],
         "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,17 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from benchmarks import machine
 from benchmarks.plane import REPOSITORY, ControlPlane, control_plane, temporary_home
 from benchmarks.topic import Missing
 from pilotfish.cli import process
 from pilotfish.home import Home
+from pilotfish.node.dns.counters import Counters
+from pilotfish.node.dns.process import control_socket
 
 EXAMPLE = REPOSITORY / "examples/hello-mesh"
 PILOTFISH = str(Path(sys.executable).with_name("pilotfish"))
 DEADLINE = 120.0
 EAGER = {"pilotfish.dev/config": "eager"}
 """The annotation of a pod whose proxy is to hold the whole mesh, as Istio's do."""
+ON_DEMAND = {"proxy.istio.io/config": 'proxyMetadata: {ISTIO_META_DNS_CAPTURE: "true"}'}
+"""That of a pod whose lookups are seen, so that its proxy holds what it asks for."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,14 @@ class RealMesh:
             if "envoy" in Path(command.split("\0")[0]).name and uid in _environment_and_command(pid, command):
                 return pid
         raise RuntimeError(f"no Envoy runs for pod {pod}")
+
+    def dns_counters(self) -> Counters:
+        """What the DNS process has done since it started."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(control_socket(self.home)))
+            sock.sendall(b'{"op": "stats"}\n')
+            answer = sock.makefile("rb").readline()
+        return msgspec.convert(msgspec.json.decode(answer)["stats"]["counters"], Counters)
 
     def processes(self) -> dict[int, str]:
         """Every process of the mesh, with its command line (NUL between arguments)."""
