@@ -11,8 +11,8 @@ from typing import Any
 from envoy.service.discovery.v3 import discovery_pb2
 
 from pilotfish.api.protos import NAME_TABLE_TYPE
-from pilotfish.xds.session import Asked, Update, Watch
 from pilotfish.xds.source import CLUSTER, LISTENER, Resource
+from pilotfish.xds.watch import Asked, Update, Watch
 from pilotfish.xds.wire import delta_response
 
 WILDCARD = "*"
@@ -30,6 +30,8 @@ _WHOLE = frozenset({LISTENER})
 class Delta:
     """The dialect of `DeltaAggregatedResources`."""
 
+    looks_ahead = True
+
     def parse(self, message: bytes) -> Any:
         return discovery_pb2.DeltaDiscoveryRequest.FromString(message)
 
@@ -44,7 +46,8 @@ class Delta:
 
     def subscribe(self, watch: Watch, request: Any, resources: Mapping[str, Resource], *, first: bool) -> None:
         """`initial_resource_versions` tell what a proxy kept over a reconnect. Subscribing again to a name asks for
-        the resource again; unsubscribing from a name under a wildcard asks whether the wildcard still covers it.
+        the resource again, unless it is on its way unasked; unsubscribing from a name under a wildcard asks whether the
+        wildcard still covers it.
         """
         subscribed = request.resource_names_subscribe
         retained = _shared(request.initial_resource_versions, resources) if first else {}
@@ -55,8 +58,10 @@ class Delta:
         unsubscribed = request.resource_names_unsubscribe
         watch.names.update(named)
         watch.pending = watch.pending.union(named)
+        on_their_way = watch.ahead.intersection(named)
+        watch.ahead -= on_their_way
         if not first:
-            watch.forced = watch.forced.union(named)
+            watch.forced = watch.forced.union(name for name in named if name not in on_their_way)
         if unsubscribed:
             _unsubscribe(watch, unsubscribed)
         if watch.wildcard and (first or WILDCARD in subscribed):
@@ -73,6 +78,10 @@ class Delta:
                 break
             settled.append(name)
             resource = resources.get(name)
+            if resource is None and name in watch.ahead:
+                watch.ahead.discard(name)
+                watch.forget(name)
+                continue
             if not (watch.subscribed(name) or name in watch.forced) or not watch.differs(name, resource):
                 continue
             if resource is None and watch.type_url in _AWAITED and watch.held.get(name) is None:
@@ -94,15 +103,15 @@ def _unsubscribe(watch: Watch, names: Any) -> None:
         watch.must_answer = False
     dropped = frozenset(name for name in names if name != WILDCARD)
     watch.names -= dropped
+    watch.ahead -= dropped
     if watch.wildcard:
         watch.forced |= dropped
         return
     watch.pending -= dropped
     watch.forced -= dropped
     watch.superfluous -= dropped
-    for name in watch.held.keys() - watch.names:
-        del watch.held[name]
-        watch.rejected.pop(name, None)
+    for name in watch.held.keys() - watch.names - watch.ahead:
+        watch.forget(name)
 
 
 def _shared(versions: Mapping[str, str], resources: Mapping[str, Resource]) -> dict[str, str | None]:

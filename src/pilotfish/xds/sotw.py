@@ -13,8 +13,8 @@ from typing import Any
 from envoy.service.discovery.v3 import discovery_pb2
 
 from pilotfish.xds.delta import WILDCARD, WILDCARD_TYPES
-from pilotfish.xds.session import NOTHING, Asked, Update, Watch
 from pilotfish.xds.source import CLUSTER, LISTENER, Resource
+from pilotfish.xds.watch import NOTHING, Asked, Update, Watch
 from pilotfish.xds.wire import sotw_response
 
 FULL_STATE = frozenset({CLUSTER, LISTENER})
@@ -22,6 +22,8 @@ FULL_STATE = frozenset({CLUSTER, LISTENER})
 
 class StateOfTheWorld:
     """The dialect of `StreamAggregatedResources`."""
+
+    looks_ahead = False
 
     def parse(self, message: bytes) -> Any:
         return discovery_pb2.DiscoveryRequest.FromString(message)
@@ -49,8 +51,7 @@ class StateOfTheWorld:
             watch.pending = watch.pending.intersection(wanted)
             watch.forced = watch.forced.intersection(wanted)
             for name in dropped | (watch.held.keys() - wanted):
-                watch.held.pop(name, None)
-                watch.rejected.pop(name, None)
+                watch.forget(name)
         if first and watch.type_url in FULL_STATE and request.version_info:
             current = [resource for name, resource in resources.items() if watch.subscribed(name)]
             if request.version_info == version_of(current):

@@ -274,11 +274,65 @@ def test_new_clusters_and_their_endpoints_come_before_listeners_and_routes(sourc
     proxy.answer(clusters)
     assert proxy.unanswered() is None
     proxy.ask(ENDPOINT, ["c"])
-    endpoints = proxy.unanswered()
-    assert endpoints.type_url == ENDPOINT
-    assert proxy.unanswered() is None
-    proxy.answer(endpoints)
-    assert proxy.told() == [("Listener", ["l@1"], []), ("RouteConfiguration", ["r@1"], [])]
+    assert proxy.told() == [
+        ("ClusterLoadAssignment", ["c@1"], []),
+        ("Listener", ["l@1"], []),
+        ("RouteConfiguration", ["r@1"], []),
+    ]
+
+
+def test_what_depends_on_a_response_follows_it_at_once(source: Fake, proxy: DeltaProxy) -> None:
+    responses = looked_ahead(source, proxy)
+    assert [response.type_url for response in responses] == [CLUSTER, ENDPOINT, LISTENER]
+    # Envoy asks for a cluster's endpoints while it takes in the cluster, and so before it answers for them.
+    proxy.ask(ENDPOINT, ["new"])
+    for response in responses:
+        proxy.answer(response)
+    assert proxy.told() == []
+    source.set(ENDPOINT, plain("new", "2"))
+    assert proxy.told() == [("ClusterLoadAssignment", ["new@2"], [])]
+
+
+def test_endpoints_that_came_before_a_proxy_asked_for_them_come_again(source: Fake, proxy: DeltaProxy) -> None:
+    for response in looked_ahead(source, proxy):
+        proxy.answer(response)
+    assert "new" not in {resource.name for resource in proxy.session.state()[ENDPOINT].resources}
+    proxy.ask(ENDPOINT, ["new"])
+    assert proxy.told() == [("ClusterLoadAssignment", ["new@1"], [])]
+
+
+def test_endpoints_on_their_way_are_replaced_by_newer_ones(source: Fake, proxy: DeltaProxy) -> None:
+    responses = looked_ahead(source, proxy)
+    source.set(ENDPOINT, plain("new", "2"))
+    proxy.ask(ENDPOINT, ["new"])
+    for response in responses:
+        proxy.answer(response)
+    assert proxy.told() == [("ClusterLoadAssignment", ["new@2"], [])]
+
+
+def test_endpoints_that_are_gone_before_they_went_out_are_no_news(source: Fake, proxy: DeltaProxy) -> None:
+    responses = looked_ahead(source, proxy, first=(ENDPOINT, plain("old", "2")))
+    source.update(removed=((ENDPOINT, "new"),))
+    for response in responses:
+        proxy.answer(response)
+    assert proxy.told() == [("Listener", ["l@1"], [])]
+    proxy.ask(ENDPOINT, ["new"])
+    assert proxy.told() == [("ClusterLoadAssignment", [], ["new"])]
+
+
+def looked_ahead(source: Fake, proxy: DeltaProxy, first: Any = None) -> list[Any]:
+    """The unanswered responses when a proxy that has everything gets a cluster with endpoints and a listener."""
+    source.update((CLUSTER, eds_cluster("old")), (ENDPOINT, plain("old")))
+    for type_url in (CLUSTER, LISTENER):
+        proxy.ask(type_url)
+    proxy.ask(ENDPOINT, ["old"])
+    proxy.told()
+    responses = []
+    if first is not None:  # something that is yet to be answered
+        source.update(first)
+        responses.append(proxy.unanswered())
+    source.update((CLUSTER, eds_cluster("new")), (ENDPOINT, plain("new")), (LISTENER, plain("l")))
+    return [*responses, *iter(proxy.unanswered, None)]
 
 
 def test_superfluous_clusters_are_removed_after_routes_have_let_go_of_them(source: Fake, proxy: DeltaProxy) -> None:

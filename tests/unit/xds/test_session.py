@@ -65,24 +65,27 @@ class Client:
         )
 
     def take(self) -> bool:
-        """Receive one response, if there is one."""
+        """Receive one response, if there is one, to be looked at when it is answered."""
         body = self.session.next_response(self.now)
         if body is None:
             return False
         response = discovery_pb2.DeltaDiscoveryResponse.FromString(body)
         assert response.type_url not in self.unanswered, "a second response before the first was answered"
         self.unanswered[response.type_url] = response
-        held = self.held[response.type_url]
-        for resource in response.resources:
-            if response.type_url in self.wildcard or resource.name in self.names[response.type_url]:
-                held[resource.name] = resource.version
-        for name in response.removed_resources:
-            held.pop(name, None)
         return True
 
     def answer(self, type_url: str) -> None:
-        if response := self.unanswered.pop(type_url, None):
-            self.tell(type_url, response_nonce=response.nonce)
+        """Take in what is asked for by now, and nothing else."""
+        response = self.unanswered.pop(type_url, None)
+        if response is None:
+            return
+        held = self.held[type_url]
+        for resource in response.resources:
+            if type_url in self.wildcard or resource.name in self.names[type_url]:
+                held[resource.name] = resource.version
+        for name in response.removed_resources:
+            held.pop(name, None)
+        self.tell(type_url, response_nonce=response.nonce)
 
     def toggle(self, type_url: str, name: str) -> None:
         """Ask for a name, or no longer."""
