@@ -22,7 +22,7 @@ from pilotfish.client.kubeconfig import Kubeconfig
 from pilotfish.client.tls import ssl_context
 from pilotfish.client.wire import read_error
 
-PROTOCOL = Subprotocol("v5.channel.k8s.io")
+PROTOCOL = "v5.channel.k8s.io"
 
 
 class Channel(IntEnum):
@@ -74,7 +74,9 @@ class ChannelStream:
 
 
 @asynccontextmanager
-async def open_stream(config: Kubeconfig, path: str, params: Sequence[tuple[str, str]]) -> AsyncIterator[ChannelStream]:
+async def open_stream(
+    config: Kubeconfig, path: str, params: Sequence[tuple[str, str]], *, protocol: str = PROTOCOL
+) -> AsyncIterator[ChannelStream]:
     """Open e.g. /api/v1/namespaces/default/pods/web/exec with [("command", "ls"), ("stdout", "true")].
 
     Raises what the server's Status says when it refuses, ServiceUnavailable when it cannot be reached.
@@ -84,7 +86,7 @@ async def open_stream(config: Kubeconfig, path: str, params: Sequence[tuple[str,
     try:
         connection = await connect(
             url,
-            subprotocols=[PROTOCOL],
+            subprotocols=[Subprotocol(protocol)],
             additional_headers={"Authorization": f"Bearer {config.token}"} if config.token else {},
             user_agent_header="pilotfish",
             compression=None,
@@ -102,8 +104,8 @@ async def open_stream(config: Kubeconfig, path: str, params: Sequence[tuple[str,
     except (InvalidHandshake, OSError, TimeoutError) as error:
         raise ServiceUnavailable(f"cannot open a stream to {config.server}: {error or type(error).__name__}") from error
     async with connection:
-        if connection.subprotocol != PROTOCOL:
-            raise ServiceUnavailable(f"{config.server} does not speak {PROTOCOL} (Kubernetes 1.30 and later do)")
+        if connection.subprotocol != protocol:
+            raise ServiceUnavailable(f"{config.server} does not speak {protocol} (Kubernetes 1.30 and later do)")
         yield ChannelStream(connection)
 
 

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 from pilotfish.api.errors import ApiError, BadRequest, ServiceUnavailable
 from pilotfish.apiserver.resources import Resources
 from pilotfish.apiserver.responses import status_response
-from pilotfish.apiserver.streams import portforward, spdycommand, upgrade
+from pilotfish.apiserver.streams import portchannels, portforward, spdycommand, upgrade
 from pilotfish.apiserver.streams.logs import Logs
 from pilotfish.apiserver.streams.nodes import Nodes
 from pilotfish.apiserver.streams.remotecommand import Wanted, run_command
@@ -102,16 +102,26 @@ class _Streams:
 
     async def forward_over_websocket(self, websocket: WebSocket) -> None:
         await websocket.receive()
+        offered = websocket.scope["subprotocols"]
+        ports: tuple[int, ...] = ()
         try:
-            if portforward.TUNNEL_PROTOCOL not in websocket.scope["subprotocols"]:
-                raise BadRequest(f"port-forward over a WebSocket takes the protocol {portforward.TUNNEL_PROTOCOL}")
+            if portforward.TUNNEL_PROTOCOL not in offered:
+                if portchannels.PROTOCOL not in offered:
+                    known = f"{portforward.TUNNEL_PROTOCOL} or {portchannels.PROTOCOL}"
+                    raise BadRequest(f"port-forward over a WebSocket takes the protocol {known}")
+                ports = portchannels.wanted_ports(websocket)
             target = self._forward(websocket)
         except ApiError as error:
             await websocket.send_denial_response(status_response(error))
             return
-        await websocket.accept(subprotocol=portforward.TUNNEL_PROTOCOL)
-        await portforward.forward_ports(Session(Tunnel(websocket)), self.nodes, target)
-        await AcceptedStream(websocket).close()
+        client = AcceptedStream(websocket)
+        if ports:
+            await websocket.accept(subprotocol=portchannels.PROTOCOL)
+            await portchannels.forward_channels(client, self.nodes, target, ports)
+        else:
+            await websocket.accept(subprotocol=portforward.TUNNEL_PROTOCOL)
+            await portforward.forward_ports(Session(Tunnel(websocket)), self.nodes, target)
+        await client.close()
 
     def _command(self, operation: str, request: HTTPConnection) -> tuple[Target, Wanted]:
         pod = find_pod(self.resources, request.path_params["namespace"], request.path_params["name"])
