@@ -11,11 +11,17 @@ import click
 
 from pilotfish import __version__
 from pilotfish.cli import objectcommands
+from pilotfish.cli.goflags import AliasedGroup
 from pilotfish.cli.objectcommands import pass_home
+from pilotfish.cli.proxyconfig.commands import proxy_config
 from pilotfish.home import Home
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=AliasedGroup,
+    aliases={"proxy-config": ("pc",)},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="pilotfish")
 @click.option(
     "--home",
@@ -174,5 +180,5 @@ def dns(home: Home) -> None:
         asyncio.run(room.dns(home))
 
 
-for command in objectcommands.COMMANDS:
+for command in (*objectcommands.COMMANDS, proxy_config):
     main.add_command(command)

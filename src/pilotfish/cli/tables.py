@@ -43,7 +43,16 @@ class TableView:
 
 def render(rows: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> str:
     """Rows as aligned text without a last newline; columns are at least as wide as `widths` says."""
-    kept = column_widths(rows, widths)
+    return _aligned(rows, column_widths(rows, widths))
+
+
+def render_padded(rows: Sequence[Sequence[str]], padding: int) -> str:
+    """Rows as aligned text without a last newline, with so many spaces between columns (istioctl: mostly five)."""
+    columns = zip(*rows, strict=True)
+    return _aligned(rows, [max(map(len, column)) + padding for column in columns])
+
+
+def _aligned(rows: Sequence[Sequence[str]], kept: Sequence[int]) -> str:
     return "\n".join(
         "".join([*(cell.ljust(width) for cell, width in zip(row[:-1], kept, strict=False)), *row[-1:]]) for row in rows
     )

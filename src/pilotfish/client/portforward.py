@@ -6,6 +6,7 @@ ways, and one for errors; the first message on either is the port's number.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,6 +24,7 @@ DATA, ERROR = 0, 1
 """The channels of the first port, and of each further port those that follow."""
 GREETING_BYTES = 2
 """The port's number, little end first."""
+ANSWER_SECONDS = 30.0
 
 
 @asynccontextmanager
@@ -65,15 +67,19 @@ async def http_request(
     answer = _Answer()
     parser = httptools.HttpResponseParser(answer)
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    async with port_forward(config, namespace, pod, port) as connection:
-        await connection.send(head.encode())
-        try:
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS), port_forward(config, namespace, pod, port) as connection:
+            await connection.send(head.encode())
             async for data in connection:
                 parser.feed_data(data)
                 if answer.complete:
                     return parser.get_status_code(), bytes(answer.body)
-        except httptools.HttpParserError as error:
-            raise ServiceUnavailable(f"port {port} of pod {namespace}/{pod} does not speak HTTP: {error}") from error
+    except httptools.HttpParserError as error:
+        raise ServiceUnavailable(f"port {port} of pod {namespace}/{pod} does not speak HTTP: {error}") from error
+    except TimeoutError as error:
+        raise ServiceUnavailable(
+            f"port {port} of pod {namespace}/{pod} has not answered within {ANSWER_SECONDS:.0f} s"
+        ) from error
     raise ServiceUnavailable(
         f"port {port} of pod {namespace}/{pod} ended the connection before its answer was complete"
     )

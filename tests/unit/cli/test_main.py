@@ -16,7 +16,8 @@ from pilotfish.cli.process import hold
 from pilotfish.home import Home
 
 COMMANDS = (
-    "apply", "delete", "describe", "down", "exec", "get", "image", "install", "logs", "status", "uninstall", "up",
+    "apply", "delete", "describe", "down", "exec", "get", "image", "install", "logs", "proxy-config", "status",
+    "uninstall", "up",
 )  # fmt: skip
 HIDDEN = ("supervise", "serve", "node", "dns")
 
@@ -66,5 +67,6 @@ def test_help_comes_without_the_rooms() -> None:
     program = "import sys, pilotfish.cli.main; print(*[m for m in sys.modules if m.startswith('pilotfish.')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {
-        "pilotfish.cli", "pilotfish.cli.main", "pilotfish.cli.objectcommands", "pilotfish.home",
+        "pilotfish.cli", "pilotfish.cli.goflags", "pilotfish.cli.main", "pilotfish.cli.objectcommands",
+        "pilotfish.cli.proxyconfig", "pilotfish.cli.proxyconfig.commands", "pilotfish.home",
     }  # fmt: skip

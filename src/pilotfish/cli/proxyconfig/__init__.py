@@ -1,0 +1,1 @@
+"""`pilotfish proxy-config`: what an Envoy has, as istioctl shows it."""
