@@ -26,12 +26,14 @@ class AliasedGroup(click.Group):
         others: dict[str, list[str]] = {}
         for alias, name in self._names.items():
             others.setdefault(name, []).append(alias)
-        rows: list[tuple[str, str]] = []
-        for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                called = f"{name} ({', '.join(others[name])})" if name in others else name
-                rows.append((called, command.get_short_help_str(limit=80)))
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        called = {
+            f"{name} ({', '.join(others[name])})" if name in others else name: command
+            for name, command in found
+            if command is not None and not command.hidden
+        }
+        room = formatter.width - 6 - max(map(len, called), default=0)
+        rows = [(name, command.get_short_help_str(room)) for name, command in called.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

@@ -50,7 +50,7 @@ def of_a_proxy(command: Command) -> Command:
         command(home, Source(pod, file, namespace, admin_port), **options)
 
     with_source.__doc__ = command.__doc__
-    with_source.__name__ = command.__name__
+    decorated: Command = with_source
     for decorate in (
         pass_home,
         admin_option,
@@ -58,8 +58,8 @@ def of_a_proxy(command: Command) -> Command:
         file_option,
         click.argument("pod", default="", metavar="[KIND/]NAME[.NAMESPACE]"),
     ):
-        with_source = decorate(with_source)
-    return with_source
+        decorated = decorate(decorated)
+    return decorated
 
 
 @click.group(
