@@ -2,13 +2,14 @@
 # make test     linters, types and every test
 # make bench    the measurements, as tables, in a short form (TOPICS="dns latency" for some of them)
 # make bench-full  all sizes and rounds, into docs/performance.md; takes an hour
+# make coverage-page  write docs/coverage.md anew: what is honoured of Istio's API, and which test shows it
 # make lock     renew the pinned requirements after a change of dependencies (needs pip-tools)
 SHELL := /bin/bash
 PY := .venv/bin/python
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 WORKERS ?= 2
 
-.PHONY: setup setup-dev demo test lint unit e2e bench bench-full lock clean
+.PHONY: setup setup-dev demo test lint unit e2e bench bench-full coverage-page lock clean
 
 setup:
 	@scripts/setup.sh run
@@ -34,6 +35,9 @@ bench: setup-dev
 
 bench-full: setup-dev
 	$(SUDO) $(PY) -m benchmarks --full --page docs/performance.md --json docs/performance/results.json $(TOPICS)
+
+coverage-page:
+	$(PY) -m scripts.api_coverage
 
 lock:
 	pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \

@@ -85,7 +85,8 @@ class Proxy:
 class Driver:
     """A mesh without an API: apply and delete resources as YAML, connect proxies, see what they get."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, coverage: Any = None, test: str = "") -> None:
+        self._coverage, self._test = coverage, test
         self.generator = Generator(Model(), audit=True)
         self._folder = folder
         self._proxies: list[Proxy] = []
@@ -131,6 +132,8 @@ class Driver:
 
     def configure(self, text: str) -> None:
         """Change MeshConfig."""
+        if self._coverage is not None:
+            self._coverage.configured(self._test, yaml.safe_load(text))
         config = read_mesh_config(text)
         self.generator.reconfigure(settings_of(config), config.default_service_export_to)
         self._show_envoy()
@@ -142,6 +145,8 @@ class Driver:
             kind = SCHEME.by_kind(document["apiVersion"], document["kind"])
             assert kind is not None, document["kind"]
             document["metadata"].setdefault("namespace", "default")
+            if self._coverage is not None:
+                self._coverage.applied(self._test, document)
             obj = decode(kind, document)
             key = (kind.kind, obj.namespace, obj.name)
             changes.append((self._objects.get(key), obj))
@@ -154,6 +159,8 @@ class Driver:
         self._show_envoy()
 
     def _show_envoy(self) -> None:
+        if self._coverage is not None:
+            return
         for proxy in filter(lambda proxy: proxy.is_envoy, self._proxies):
             versions = tuple(r.version for url in MESSAGES for r in proxy.config.resources(url).values())
             if versions not in self._accepted:
@@ -162,8 +169,9 @@ class Driver:
 
 
 @pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(tmp_path)
+def mesh(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Driver]:
+    # When docs/coverage.md is made, what tests apply is noted, and not shown to Envoy (scripts/api_coverage).
+    driver = Driver(tmp_path, request.config.pluginmanager.get_plugin("api-coverage"), request.node.nodeid)
     yield driver
     for proxy in driver._proxies:
         proxy.config.close()
