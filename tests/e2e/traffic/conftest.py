@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +13,15 @@ from traffic.site import Site
 
 
 @pytest.fixture(scope="session")
-def site(mesh: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(mesh: Any) -> Iterator[Site]:
     """The workloads between which traffic flows, in a mesh that other end-to-end tests may share."""
-    found = Site(mesh, tmp_path_factory.mktemp("traffic"))
-    try:
-        found.start()
-        with found.outside():
-            yield found
-    finally:
-        found.close()
+    # Not pytest's folder, which is for its owner alone: proxies, which are another user, read certificates here.
+    with tempfile.TemporaryDirectory(prefix="traffic-") as folder:
+        Path(folder).chmod(0o755)
+        found = Site(mesh, Path(folder))
+        try:
+            found.start()
+            with found.outside():
+                yield found
+        finally:
+            found.close()

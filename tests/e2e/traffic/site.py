@@ -120,12 +120,13 @@ class Site:
         """The process on the host: `$outside` is its address, and `$outside_http` and so on are its ports."""
         gateway = Home(self.mesh.home).settings().gateway_ip
         offset = free_offset(gateway)
-        argv = command_of(OUTSIDE, self._folder, "--bind", gateway, "--offset", str(offset))
+        unix = str(self._folder / "outside-http.sock")
+        argv = command_of(OUTSIDE, self._folder, "--bind", gateway, "--offset", str(offset), "--unix", unix)
         process = subprocess.Popen(argv, cwd=HERE)
         try:
             ports = {"http": 8080, "http2": 8081, "grpc": 8082, "tcp": 8083, "first": 8084, "auto": 8085, "tls": 8443}
             self.names |= {f"outside_{name}": str(port + offset) for name, port in ports.items()}
-            self.names["outside"] = gateway
+            self.names |= {"outside": gateway, "outside_unix": unix}
             wait_until((self._folder / "outside.sock").exists, "the process outside serves")
             yield
         finally:

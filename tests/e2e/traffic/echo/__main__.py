@@ -28,6 +28,9 @@ async def main(options: argparse.Namespace) -> None:
         greet = functools.partial(streams.serve_first, server)
         servers.append(await asyncio.start_server(greet, options.bind, SERVER_FIRST + options.offset))
         servers.append(await asyncio.start_server(speak, options.bind, TLS + options.offset, ssl=tls))
+        if options.unix:
+            servers.append(await asyncio.start_unix_server(speak, options.unix))
+            options.unix.chmod(0o666)
         servers.append(await _grpc_server(server, options))
     async with asyncio.TaskGroup() as group:
         client = group.create_task(jobs.serve(str(options.jobs)))
@@ -56,5 +59,6 @@ if __name__ == "__main__":
     parser.add_argument("--pki", type=Path, required=True, help="the folder of server.pem, server-key.pem and ca.pem")
     parser.add_argument("--serve", action="store_true", help="serve, and not only take jobs")
     parser.add_argument("--bind", default=None, help="the address to serve on; all by default")
+    parser.add_argument("--unix", type=Path, help="a Unix socket to serve on as well")
     parser.add_argument("--offset", type=int, default=0, help="is added to every port")
     asyncio.run(main(parser.parse_args()))

@@ -1,4 +1,4 @@
-"""Where a ServiceEntry's traffic goes, and what happens to traffic that no resource speaks of."""
+"""What happens without any resource but Services: passing through, between pods with and without sidecars, retries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from traffic.cases import Case, case, grpc, http, http2, substituted, tcp
+from traffic.cases import Case, case, grpc, http, substituted
 
 pytestmark = pytest.mark.root
 
@@ -18,82 +18,6 @@ metadata: {name: $name}
 spec:
   hosts: [$name.test]
 """
-
-CASES = [
-    case(
-        "STATIC, to pods by their addresses",
-        ENTRY
-        + """
-  resolution: STATIC
-  location: MESH_INTERNAL
-  ports:
-  - {number: 80, name: http, protocol: HTTP, targetPort: 8080}
-  - {number: 9000, name: tcp, protocol: TCP, targetPort: 8083}
-  endpoints: [{address: $b_v1}, {address: $b_v2}]
-""",
-        http("http://$name.test/x", arrives={"path": "/x", "authority": "$name.test"}),
-        http("http://$name.test/", count=100, shares={"v1": 0.5, "v2": 0.5}),
-        tcp("tcp://$name.test:9000", arrives={"protocol": "TCP"}),
-        service="",
-    ),
-    case(
-        "STATIC, an endpoint's own port by the port's name",
-        ENTRY
-        + """
-  resolution: STATIC
-  ports: [{number: 80, name: http-x, protocol: HTTP}]
-  endpoints: [{address: $outside, ports: {http-x: $outside_http}}]
-  location: MESH_EXTERNAL
-""",
-        http("http://$name.test/x", arrives={"version": "outside", "authority": "$name.test"}),
-        service="",
-    ),
-    case(
-        "STATIC, HTTP/2 to a process outside",
-        ENTRY
-        + """
-  resolution: STATIC
-  ports: [{number: 80, name: http2, protocol: HTTP2, targetPort: $outside_http2}]
-  endpoints: [{address: $outside}]
-  location: MESH_EXTERNAL
-""",
-        http2("http://$name.test/x", arrives={"version": "outside", "protocol": "HTTP/2"}),
-        http("http://$name.test/x", arrives={"version": "outside", "protocol": "HTTP/2"}),
-        service="",
-    ),
-    case(
-        "TLS, passed through by its SNI",
-        ENTRY
-        + """
-  resolution: STATIC
-  ports: [{number: 443, name: tls, protocol: TLS, targetPort: $outside_tls}]
-  endpoints: [{address: $outside}]
-  location: MESH_EXTERNAL
-""",
-        http(
-            "https://$name.test/x",
-            tls={"sni": "$name.test"},
-            arrives={"version": "outside", "sni": "$name.test"},
-        ),
-        service="",
-    ),
-    case(
-        "weights of endpoints",
-        ENTRY
-        + """
-  resolution: STATIC
-  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]
-  endpoints: [{address: $b_v1, weight: 3}, {address: $b_v2, weight: 1}]
-""",
-        http("http://$name.test/", count=200, shares={"v1": 0.75, "v2": 0.25}),
-        service="",
-    ),
-]
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_service_entries(case: Case, site: Any) -> None:
-    site.check(case)
 
 
 def test_kubectl_applies_and_deletes(site: Any) -> None:
