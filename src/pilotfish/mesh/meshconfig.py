@@ -16,13 +16,24 @@ from msgspec import field
 from pilotfish.api.decode import field_error, present_paths, unknown_fields
 from pilotfish.api.errors import FieldError, Invalid
 from pilotfish.api.meta import Document, Struct
+from pilotfish.mesh import providers
 from pilotfish.mesh.durations import Duration, decode_hook, encode_hook
+from pilotfish.mesh.providers import DefaultProviders, ExtensionProvider
+from pilotfish.mesh.proxy_tracing import ProxyTracing
 
 S = TypeVar("S", bound=Struct)
 
 CONFIG_MAP = "istio"
 CONFIG_MAP_KEY = "mesh"
 ROOT_NAMESPACE = "istio-system"
+
+
+class ProxyStatsMatcher(Struct):
+    """Statistics to keep besides those that Istio keeps, by their names."""
+
+    inclusion_prefixes: tuple[str, ...] = ()
+    inclusion_suffixes: tuple[str, ...] = ()
+    inclusion_regexps: tuple[str, ...] = ()
 
 
 class ProxyConfig(Struct):
@@ -53,13 +64,13 @@ class ProxyConfig(Struct):
     availability_zone: str = ""
     custom_config_file: str = ""
     proxy_bootstrap_template_path: str = ""
-    tracing: Any = None
+    tracing: ProxyTracing | None = None
     sds: Any = None
     envoy_access_log_service: Any = None
     envoy_metrics_service: Any = None
     gateway_topology: Any = None
     readiness_probe: Any = None
-    proxy_stats_matcher: Any = None
+    proxy_stats_matcher: ProxyStatsMatcher | None = None
     ca_certificates_pem: tuple[str, ...] = ()
     image: Any = None
     private_key_provider: Any = None
@@ -140,8 +151,8 @@ class MeshConfig(Struct):
     service_scope_configs: Any = None
     verify_certificate_at_client: bool | None = None
     ca: Any = None
-    extension_providers: Any = None
-    default_providers: Any = None
+    extension_providers: tuple[ExtensionProvider, ...] = ()
+    default_providers: DefaultProviders = DefaultProviders()
     discovery_selectors: Any = None
     default_http_retry_policy: Any = None
     mesh_mtls: Any = field(name="meshMTLS", default=None)
@@ -272,6 +283,7 @@ def _below(path: str, name: str) -> str:
 def _faults(config: MeshConfig, path: str) -> Iterator[FieldError]:
     yield from _word_faults(config, _MESH_WORDS, path)
     yield from _word_faults(config.default_config, _PROXY_WORDS, _below(path, "defaultConfig"))
+    yield from providers.faults(config.extension_providers, _below(path, "extensionProviders"))
     modes = (
         ("outboundTrafficPolicy.mode", config.outbound_traffic_policy.mode, _OUTBOUND_MODES),
         ("inboundTrafficPolicy.mode", config.inbound_traffic_policy.mode, _INBOUND_MODES),
