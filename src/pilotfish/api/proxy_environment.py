@@ -1,7 +1,7 @@
 """The environment of a proxy's process: what tells it from others that share its configuration.
 
-The node sets the variables, from the pod; listeners refer to them by name, so that one listener serves workloads of every
-name.
+The node sets the variables, from the pod; listeners refer to them by name, so that one listener serves workloads of
+every name.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ authorization and SDS, which report nothing, are accepted and become nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from pilotfish.api.errors import FieldError
@@ -16,7 +16,7 @@ from pilotfish.api.meta import Struct
 from pilotfish.api.one_of import one_of_faults
 from pilotfish.mesh import reporting
 from pilotfish.mesh.durations import Duration
-from pilotfish.mesh.reporting import Collector, HeaderValue, LogSink, Tracer
+from pilotfish.mesh.reporting import Collector, LogSink, Pairs, Tracer
 
 Labels = dict[str, Any]
 
@@ -262,8 +262,11 @@ class TracerOf(NamedTuple):
     max_path: int = 0
 
 
-def tracer(provider: ExtensionProvider) -> TracerOf | None:
-    """How a provider takes traces; None for one that takes none."""
+def tracer(provider: ExtensionProvider, environment: Mapping[str, str]) -> TracerOf | None:
+    """How a provider takes traces; None for one that takes none.
+
+    Headers may take their values from the control plane's `environment` (Istio: envName).
+    """
     if (zipkin := provider.zipkin) is not None:
         return TracerOf(
             tracer=reporting.ZipkinTracer(
@@ -272,12 +275,12 @@ def tracer(provider: ExtensionProvider) -> TracerOf | None:
                 long_ids=not zipkin.enable_64bit_trace_id,
                 w3c=zipkin.trace_context_option == "USE_B3_WITH_W3C_PROPAGATION",
                 timeout=zipkin.timeout or 5.0,
-                headers=_headers(zipkin.headers),
+                headers=_headers(zipkin.headers, environment),
             ),
             max_path=zipkin.max_tag_length,
         )
     if (otel := provider.opentelemetry) is not None:
-        return TracerOf(tracer=_otel(otel), max_path=otel.max_tag_length)
+        return TracerOf(tracer=_otel(otel, environment), max_path=otel.max_tag_length)
     if (datadog := provider.datadog) is not None:
         return TracerOf(tracer=reporting.DatadogTracer(_collector(datadog)), max_path=datadog.max_tag_length)
     if (skywalking := provider.skywalking) is not None:
@@ -285,7 +288,7 @@ def tracer(provider: ExtensionProvider) -> TracerOf | None:
     return None
 
 
-def _otel(provider: Opentelemetry) -> reporting.OtelTracer:
+def _otel(provider: Opentelemetry, environment: Mapping[str, str]) -> reporting.OtelTracer:
     found = provider.resource_detectors or ResourceDetectors()
     detectors = [name for name in ("environment", "dynatrace") if getattr(found, name) is not None]
     if provider.service_attribute_enrichment == "OTEL_SEMANTIC_CONVENTIONS" and "environment" not in detectors:
@@ -293,19 +296,19 @@ def _otel(provider: Opentelemetry) -> reporting.OtelTracer:
     if (http := provider.http) is not None:
         path, timeout, headers = "/" + http.path.lstrip("/"), http.timeout, http.headers
         return reporting.OtelTracer(
-            _collector(provider), path, timeout or 0.0, _headers(headers), detectors=tuple(detectors)
+            _collector(provider), path, timeout or 0.0, _headers(headers, environment), detectors=tuple(detectors)
         )
     grpc = provider.grpc or GrpcService()
     return reporting.OtelTracer(
         _collector(provider),
         timeout=grpc.timeout or 0.0,
-        headers=_headers(grpc.initial_metadata),
+        headers=_headers(grpc.initial_metadata, environment),
         detectors=tuple(detectors),
     )
 
 
-def _headers(given: Sequence[HttpHeader]) -> tuple[HeaderValue, ...]:
-    return tuple(HeaderValue(header.name, header.value or "", header.env_name or "") for header in given)
+def _headers(given: Sequence[HttpHeader], environment: Mapping[str, str]) -> Pairs:
+    return tuple((h.name, environment.get(h.env_name, "") if h.env_name else h.value or "") for h in given)
 
 
 def _collector(backend: Any) -> Collector:

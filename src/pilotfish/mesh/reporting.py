@@ -131,14 +131,6 @@ class Metrics(Record):
 # Traces
 
 
-class HeaderValue(Record):
-    """A header of a report: a value, or the name of the proxy's environment variable that holds it."""
-
-    name: str
-    value: str = ""
-    variable: str = ""
-
-
 class ZipkinTracer(Record):
     """Spans as Zipkin's JSON over HTTP. `timeout` in seconds."""
 
@@ -147,7 +139,7 @@ class ZipkinTracer(Record):
     long_ids: bool = True
     w3c: bool = False
     timeout: float = 5.0
-    headers: tuple[HeaderValue, ...] = ()
+    headers: Pairs = ()
 
 
 class OtelTracer(Record):
@@ -156,7 +148,7 @@ class OtelTracer(Record):
     collector: Collector
     path: str | None = None
     timeout: float = 0.0
-    headers: tuple[HeaderValue, ...] = ()
+    headers: Pairs = ()
     detectors: tuple[str, ...] = ()
     """Of resource attributes besides those of the workload: "environment", "dynatrace"."""
 
@@ -203,11 +195,15 @@ class Tracing(Record):
 
 
 class Reporting(Record):
-    """All that a proxy reports of the traffic in one direction."""
+    """All that a proxy reports of the traffic in one direction.
+
+    `peers`: a client tells the server in a header who it is, and a server takes that in, for the metrics of both.
+    """
 
     logs: tuple[AccessLog, ...] = ()
     metrics: Metrics | None = None
     tracing: Tracing | None = None
+    peers: bool = False
 
     def collectors(self) -> frozenset[Collector]:
         """The hosts that this needs."""

@@ -16,7 +16,11 @@ DEFAULT_SAMPLING = 1.0
 
 
 def merged_tracing(
-    given: Sequence[telemetry.Tracing], mesh: MeshConfig, known: Mapping[str, ExtensionProvider], mode: str
+    given: Sequence[telemetry.Tracing],
+    mesh: MeshConfig,
+    known: Mapping[str, ExtensionProvider],
+    mode: str,
+    environment: Mapping[str, str],
 ) -> reporting.Tracing | None:
     """The spans that a workload reports of one direction, CLIENT or SERVER; None: no part in tracing at all."""
     of_mesh = mesh.default_config.tracing or ProxyTracing()
@@ -39,7 +43,7 @@ def merged_tracing(
         if each.random_sampling_percentage is not None:
             sampling = each.random_sampling_percentage
     provider = known.get(name.lower())
-    found = providers.tracer(provider) if provider is not None else None
+    found = providers.tracer(provider, environment) if provider is not None else None
     if disabled or found is None:
         return None
     return reporting.Tracing(

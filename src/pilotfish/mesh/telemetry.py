@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -88,10 +89,14 @@ def _selects(spec: TelemetrySpec, labels: Labels) -> bool:
 
 
 class Reports:
-    """What workloads report under one MeshConfig. Raises Invalid for an `accessLogFormat` that is no JSON object."""
+    """What workloads report under one MeshConfig, in which `environment` may be named (see providers.tracer).
 
-    def __init__(self, mesh: MeshConfig) -> None:
+    Raises Invalid for an `accessLogFormat` that is to be JSON and is no object.
+    """
+
+    def __init__(self, mesh: MeshConfig, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         self._mesh = mesh
+        self._environment = environment
         self._known = providers.with_built_in(mesh.extension_providers)
         self._mesh_log = _mesh_log(mesh, mesh.access_log_file) if mesh.access_log_file else None
         self._built_in_log = _mesh_log(mesh, "")
@@ -101,10 +106,13 @@ class Reports:
         return Directions(self._reporting(applying, "CLIENT"), self._reporting(applying, "SERVER"))
 
     def _reporting(self, applying: Sequence[TelemetrySpec], mode: str) -> Reporting:
+        metrics = self._metrics(applying, mode)
+        traced = [tracing for spec in applying for tracing in spec.tracing]
         return Reporting(
             logs=tuple(self._logs([spec.access_logging for spec in applying if spec.access_logging], mode)),
-            metrics=self._metrics(applying, mode),
-            tracing=merged_tracing([t for spec in applying for t in spec.tracing], self._mesh, self._known, mode),
+            metrics=metrics,
+            tracing=merged_tracing(traced, self._mesh, self._known, mode, self._environment),
+            peers=metrics is not None or bool(self._mesh.default_providers.metrics),
         )
 
     def _metrics(self, applying: Sequence[TelemetrySpec], mode: str) -> Metrics | None:

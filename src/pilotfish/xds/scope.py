@@ -166,7 +166,7 @@ class Scope(Part):
                         chains,
                         settings.catch_all_cluster,
                         settings.detection_timeout,
-                        settings.access_log,
+                        settings.client,
                     )
                 )
             else:

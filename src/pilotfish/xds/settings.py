@@ -2,67 +2,28 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from pilotfish.api.errors import FieldError, Invalid
 from pilotfish.mesh.meshconfig import MeshConfig
 from pilotfish.mesh.records import Record
+from pilotfish.mesh.reporting import NOTHING, Reporting
+from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds.build import names
-
-ACCESS_LOG_FORMAT = (
-    '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% '
-    '%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% '
-    '%BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" '
-    '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% '
-    "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
-)
-"""Istio's default text format (pilot/pkg/model EnvoyTextLogFormat)."""
 
 ALLOCATED_RANGES = ("240.240.0.0/16", "2001:2::/48")
 """From which hosts without an address get one."""
 
 _PROXY_PORTS = frozenset({15000, 15020, 15021, 15053, 15090})
 
-_JSON_FORMAT = (
-    ("start_time", "%START_TIME%"),
-    ("route_name", "%ROUTE_NAME%"),
-    ("method", "%REQ(:METHOD)%"),
-    ("path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"),
-    ("protocol", "%PROTOCOL%"),
-    ("response_code", "%RESPONSE_CODE%"),
-    ("response_flags", "%RESPONSE_FLAGS%"),
-    ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
-    ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"),
-    ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
-    ("bytes_received", "%BYTES_RECEIVED%"),
-    ("bytes_sent", "%BYTES_SENT%"),
-    ("duration", "%DURATION%"),
-    ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
-    ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
-    ("user_agent", "%REQ(USER-AGENT)%"),
-    ("request_id", "%REQ(X-REQUEST-ID)%"),
-    ("authority", "%REQ(:AUTHORITY)%"),
-    ("upstream_host", "%UPSTREAM_HOST%"),
-    ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
-    ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"),
-    ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
-    ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
-    ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
-)
-
-
-class AccessLog(Record):
-    """Where proxies write a line for each request; `json` holds (key, format) pairs and replaces `text`."""
-
-    path: str
-    text: str = ACCESS_LOG_FORMAT
-    json: tuple[tuple[str, str], ...] = ()
-
 
 class ProxySettings(Record):
-    """Seconds throughout. `allow_any` lets through what goes to no host of the mesh (Istio: outboundTrafficPolicy)."""
+    """Seconds throughout. `allow_any` lets through what goes to no host of the mesh (Istio: outboundTrafficPolicy).
 
-    access_log: AccessLog | None = None
+    `client` and `server` are what is reported of outbound and inbound traffic; `listener_log`: also of connections that
+    no listener knew what to do with.
+    """
+
+    client: Reporting = NOTHING
+    server: Reporting = NOTHING
+    listener_log: bool = True
     allow_any: bool = True
     connect_timeout: float = 10.0
     detection_timeout: float = 0.0
@@ -93,10 +54,13 @@ def settings_of(
 ) -> ProxySettings:
     """The part of MeshConfig that shapes proxies, with what the installation says.
 
-    Raises Invalid when `accessLogFormat` is to be JSON and is no object of strings.
+    Raises Invalid when `accessLogFormat` is to be JSON and is no object.
     """
+    reports = Reports(mesh).directions(())
     return ProxySettings(
-        access_log=_access_log(mesh) if mesh.access_log_file else None,
+        client=reports.client,
+        server=reports.server,
+        listener_log=not mesh.disable_envoy_listener_log,
         allow_any=mesh.outbound_traffic_policy.mode != "REGISTRY_ONLY",
         connect_timeout=mesh.connect_timeout,
         detection_timeout=mesh.protocol_detection_timeout,
@@ -106,22 +70,3 @@ def settings_of(
         cluster_domain=cluster_domain,
         mesh_ranges=mesh_ranges,
     )
-
-
-def _access_log(mesh: MeshConfig) -> AccessLog:
-    if mesh.access_log_encoding == "JSON":
-        return AccessLog(mesh.access_log_file, json=_json_format(mesh.access_log_format))
-    text = mesh.access_log_format or ACCESS_LOG_FORMAT
-    return AccessLog(mesh.access_log_file, text if text.endswith("\n") else text + "\n")
-
-
-def _json_format(text: str) -> tuple[tuple[str, str], ...]:
-    if not text:
-        return _JSON_FORMAT
-    try:
-        return tuple(msgspec.json.decode(text, type=dict[str, str]).items())
-    except msgspec.DecodeError as error:
-        fault = FieldError(
-            path="accessLogFormat", message=f"with encoding JSON, an object of strings is needed: {error}"
-        )
-        raise Invalid.of("MeshConfig", "", "istio", [fault]) from None

@@ -85,11 +85,11 @@ def test_mesh_config_and_one_that_cannot_be_read(caplog: pytest.LogCaptureFixtur
     async def scenario(client: LocalClient, generator: Generator) -> None:
         document = {"metadata": {"name": "istio"}, "data": {"mesh": "accessLogFile: /dev/stdout"}}
         await client.create(CONFIG_MAP, document, "istio-system")
-        await until(lambda: generator.settings.access_log is not None)
+        await until(lambda: bool(generator.settings.client.logs))
         await client.patch(CONFIG_MAP, "istio", "istio-system", {"data": {"mesh": "accessLogFile: [no"}})
         await until(lambda: "keeps its last good settings" in caplog.text)
-        assert generator.settings.access_log is not None
+        assert bool(generator.settings.client.logs)
         await client.delete(CONFIG_MAP, "istio", "istio-system")
-        await until(lambda: generator.settings.access_log is None)
+        await until(lambda: not generator.settings.client.logs)
 
     with_feed(scenario)

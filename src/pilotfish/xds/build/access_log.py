@@ -22,8 +22,6 @@ from opentelemetry.proto.common.v1 import common_pb2
 from pilotfish.mesh.reporting import AccessLog, Collector, FileLog, HttpLogService, OtelLog, TcpLogService
 from pilotfish.xds.build import common, later, names
 
-Filter = accesslog_pb2.AccessLogFilter
-
 
 def access_logs(logs: Iterable[AccessLog]) -> list[accesslog_pb2.AccessLog]:
     """The logs of an HTTP connection manager or TCP proxy."""
@@ -38,27 +36,27 @@ def tcp_access_logs(logs: Iterable[AccessLog]) -> list[accesslog_pb2.AccessLog]:
     return found
 
 
-def of_type(occasion: AccessLogType.ValueType) -> Filter:
+def of_type(occasion: AccessLogType.ValueType) -> accesslog_pb2.AccessLogFilter:
     """The condition that a line is about this occasion."""
-    return Filter(log_type_filter=accesslog_pb2.LogTypeFilter(types=[occasion]))
+    return accesslog_pb2.AccessLogFilter(log_type_filter=accesslog_pb2.LogTypeFilter(types=[occasion]))
 
 
 def listener_access_logs(logs: Iterable[AccessLog]) -> list[accesslog_pb2.AccessLog]:
     """The log of a listener: only connections without a route (flag NR), which no filter gets to log (as in Istio)."""
     found = access_logs(logs)
     for each in found:
-        both(each, Filter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=["NR"])))
+        both(each, accesslog_pb2.AccessLogFilter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=["NR"])))
     return found
 
 
-def both(log: accesslog_pb2.AccessLog, condition: Filter) -> None:
+def both(log: accesslog_pb2.AccessLog, condition: accesslog_pb2.AccessLogFilter) -> None:
     """Have a log speak only where a condition holds, besides what it asks for already."""
     if not log.HasField("filter"):
         log.filter.CopyFrom(condition)
         return
-    given = Filter()
+    given = accesslog_pb2.AccessLogFilter()
     given.CopyFrom(log.filter)
-    log.filter.CopyFrom(Filter(and_filter=accesslog_pb2.AndFilter(filters=[condition, given])))
+    log.filter.CopyFrom(accesslog_pb2.AccessLogFilter(and_filter=accesslog_pb2.AndFilter(filters=[condition, given])))
 
 
 @functools.lru_cache(maxsize=256)

@@ -24,9 +24,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from pilotfish.mesh.protocols import Protocol
+from pilotfish.mesh.reporting import NOTHING, Reporting
 from pilotfish.xds.build import common, names
-from pilotfish.xds.build.access_log import access_logs
-from pilotfish.xds.settings import AccessLog
+from pilotfish.xds.build.access_log import access_logs, tcp_access_logs
+from pilotfish.xds.build.metrics import Reporter, connection_metrics, request_metrics
+from pilotfish.xds.build.peers import HEAR_PEER, TELL_PEER, hear_peer, tell_peer
+from pilotfish.xds.build.tracing import trace
 
 PLAINTEXT_HTTP = ("http/1.1", "h2c")
 """What the HTTP inspector says of a connection that begins like HTTP."""
@@ -39,41 +42,52 @@ def network_filter(name: str, config: Message) -> listener_components_pb2.Filter
     return listener_components_pb2.Filter(name=f"envoy.filters.network.{name}", typed_config=common.any_of(config))
 
 
-def tcp_proxy(cluster: str, log: AccessLog | None) -> listener_components_pb2.Filter:
+def tcp_proxy(
+    cluster: str, reporting: Reporting = NOTHING, reporter: Reporter = Reporter.CLIENT
+) -> listener_components_pb2.Filter:
     """Bytes to a cluster; `stat_prefix` is the cluster's name, as in Istio."""
-    config = tcp_proxy_pb2.TcpProxy(stat_prefix=cluster, cluster=cluster, access_log=access_logs(log))
+    config = tcp_proxy_pb2.TcpProxy(stat_prefix=cluster, cluster=cluster)
+    _report_connections(config, reporting, reporter)
     return network_filter("tcp_proxy", config)
 
 
-def tcp_proxy_on_demand(log: AccessLog | None) -> tuple[listener_components_pb2.Filter, ...]:
+def _report_connections(config: tcp_proxy_pb2.TcpProxy, reporting: Reporting, reporter: Reporter) -> None:
+    """Have a TCP proxy log and count. Connections are counted when they begin, too; logged when they end alone."""
+    counting = connection_metrics(reporting.metrics, reporter)
+    config.access_log.extend(tcp_access_logs(reporting.logs) if counting else access_logs(reporting.logs))
+    config.access_log.extend(counting)
+    if counting:
+        config.access_log_options.flush_access_log_on_connected = True
+
+
+def tcp_proxy_on_demand(reporting: Reporting) -> tuple[listener_components_pb2.Filter, ...]:
     """Bytes to the cluster that is named by the connection's destination, for which Envoy asks when it is first used.
 
     The connection waits for it, and is closed after ON_DEMAND_TIMEOUT without an answer.
     """
     value = set_filter_state_value_pb2.FilterStateValue(object_key="envoy.tcp_proxy.cluster")
     value.format_string.text_format_source.inline_string = names.DESTINATION
-    config = tcp_proxy_pb2.TcpProxy(
-        stat_prefix=names.PASSTHROUGH, cluster=names.PASSTHROUGH, access_log=access_logs(log)
-    )
+    config = tcp_proxy_pb2.TcpProxy(stat_prefix=names.PASSTHROUGH, cluster=names.PASSTHROUGH)
+    _report_connections(config, reporting, Reporter.CLIENT)
     config.on_demand.odcds_config.CopyFrom(common.from_ads())
     config.on_demand.timeout.CopyFrom(common.duration(ON_DEMAND_TIMEOUT))
     named = set_filter_state_pb2.Config(on_new_connection=[value])
     return network_filter("set_filter_state", named), network_filter("tcp_proxy", config)
 
 
-def outbound_http(stat_prefix: str, route: str, log: AccessLog | None) -> listener_components_pb2.Filter:
+def outbound_http(stat_prefix: str, route: str, reporting: Reporting) -> listener_components_pb2.Filter:
     """A connection manager that gets the route configuration `route` over RDS."""
-    manager = _manager(stat_prefix, log)
+    manager = _manager(stat_prefix, reporting, Reporter.CLIENT)
     manager.rds.route_config_name = route
     manager.rds.config_source.CopyFrom(common.from_ads())
     return network_filter("http_connection_manager", manager)
 
 
 def inbound_http(
-    stat_prefix: str, routes: route_pb2.RouteConfiguration, protocol: Protocol, log: AccessLog | None
+    stat_prefix: str, routes: route_pb2.RouteConfiguration, protocol: Protocol, reporting: Reporting
 ) -> listener_components_pb2.Filter:
     """A connection manager in front of the workload: it names itself "istio-envoy" and tells who the client was."""
-    manager = _manager(stat_prefix, log, grpc_web=protocol is Protocol.GRPC_WEB)
+    manager = _manager(stat_prefix, reporting, Reporter.SERVER, grpc_web=protocol is Protocol.GRPC_WEB)
     manager.route_config.CopyFrom(routes)
     manager.server_name = "istio-envoy"
     manager.server_header_transformation = hcm_pb2.HttpConnectionManager.OVERWRITE
@@ -86,24 +100,27 @@ def inbound_http(
     return network_filter("http_connection_manager", manager)
 
 
-def _manager(stat_prefix: str, log: AccessLog | None, *, grpc_web: bool = False) -> Any:
+def _manager(stat_prefix: str, reporting: Reporting, reporter: Reporter, *, grpc_web: bool = False) -> Any:
     manager = hcm_pb2.HttpConnectionManager(
         codec_type=hcm_pb2.HttpConnectionManager.AUTO,
         stat_prefix=names.stat(stat_prefix),
-        access_log=access_logs(log),
+        access_log=[*access_logs(reporting.logs), *request_metrics(reporting.metrics, reporter)],
         upgrade_configs=[hcm_pb2.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         stream_idle_timeout=Duration(),
         path_with_escaped_slashes_action=hcm_pb2.HttpConnectionManager.KEEP_UNCHANGED,
-        http_filters=_http_filters(grpc_web),
+        http_filters=_http_filters(grpc_web, reporter if reporting.peers else None),
     )
     manager.use_remote_address.value = False
     manager.normalize_path.value = True
+    trace(manager, reporting.tracing)
     return manager
 
 
 @functools.cache
-def _http_filters(grpc_web: bool) -> tuple[hcm_pb2.HttpFilter, ...]:
-    """Fault and CORS do nothing until a route says so; the router comes last."""
+def _http_filters(grpc_web: bool, peers: Reporter | None) -> tuple[hcm_pb2.HttpFilter, ...]:
+    """What a connection manager does with requests. `peers`: tell the server who the client is, or hear it.
+
+    Fault and CORS do nothing until a route says so; the router comes last."""
     stats = grpc_stats_pb2.FilterConfig(emit_filter_state=True)
     stats.stats_for_all_methods.value = False
     chosen: list[tuple[str, Message]] = [
@@ -112,6 +129,10 @@ def _http_filters(grpc_web: bool) -> tuple[hcm_pb2.HttpFilter, ...]:
         ("cors", cors_pb2.Cors()),
         ("router", router_pb2.Router()),
     ]
+    if peers is Reporter.CLIENT:
+        chosen.insert(1, (TELL_PEER, tell_peer()))
+    elif peers is Reporter.SERVER:
+        chosen.insert(1, (HEAR_PEER, hear_peer()))
     if grpc_web:
         chosen.insert(0, ("grpc_web", grpc_web_pb2.GrpcWeb()))
     return tuple(_http_filter(name, config) for name, config in chosen)

@@ -12,6 +12,7 @@ from pilotfish.mesh.records import Record
 from pilotfish.xds import source
 from pilotfish.xds.build import common, filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
+from pilotfish.xds.build.metrics import Reporter
 from pilotfish.xds.build.routes import inbound_routes
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import ProxySettings
@@ -45,7 +46,7 @@ class VirtualInboundSpec(Record):
 def virtual_inbound(spec: VirtualInboundSpec) -> listener_pb2.Listener:
     """One or two chains for each known port, two for all others, and none for the listener's own port (a loop)."""
     own_port = listener_components_pb2.FilterChain(
-        name="virtualInbound-blackhole", filters=[filters.tcp_proxy(names.BLACK_HOLE, None)]
+        name="virtualInbound-blackhole", filters=[filters.tcp_proxy(names.BLACK_HOLE)]
     )
     own_port.filter_chain_match.destination_port.value = spec.settings.inbound_port
     listener = listener_pb2.Listener(
@@ -56,7 +57,7 @@ def virtual_inbound(spec: VirtualInboundSpec) -> listener_pb2.Listener:
         listener_filters=[filters.original_destination()],
         listener_filters_timeout=common.duration(spec.settings.detection_timeout),
         continue_on_listener_filters_timeout=True,
-        access_log=listener_access_logs(spec.settings.access_log),
+        access_log=listener_access_logs(spec.settings.server.logs) if spec.settings.listener_log else (),
     )
     listener.max_connections_to_accept_per_socket_event.value = 1
     for port in spec.ports:
@@ -69,25 +70,25 @@ def virtual_inbound(spec: VirtualInboundSpec) -> listener_pb2.Listener:
 def _chains(spec: VirtualInboundSpec, port: InboundPort) -> list[listener_components_pb2.FilterChain]:
     name = names.listener(spec.wildcard, port.number)
     cluster = names.inbound(port.number)
-    log = spec.settings.access_log
+    reporting = spec.settings.server
     found = []
     if port.protocol.is_http or port.protocol is Protocol.AUTO:
         routes = inbound_routes(port.service_port, cluster, grpc=port.protocol.is_grpc)
-        http = filters.inbound_http(f"inbound_{name}", routes, port.protocol, log)
+        http = filters.inbound_http(f"inbound_{name}", routes, port.protocol, reporting)
         found.append(_chain(name, http, port.number, sniffed=port.protocol is Protocol.AUTO))
     if not port.protocol.is_http:
-        found.append(_chain(name, filters.tcp_proxy(cluster, log), port.number))
+        found.append(_chain(name, filters.tcp_proxy(cluster, reporting, Reporter.SERVER), port.number))
     return found
 
 
 def _passthrough(spec: VirtualInboundSpec) -> list[listener_components_pb2.FilterChain]:
     """For ports that no service names: HTTP where it looks like HTTP, bytes otherwise."""
     cluster = names.INBOUND_PASSTHROUGH
-    log = spec.settings.access_log
-    http = filters.inbound_http(cluster, inbound_routes(0, cluster, grpc=False), Protocol.AUTO, log)
+    reporting = spec.settings.server
+    http = filters.inbound_http(cluster, inbound_routes(0, cluster, grpc=False), Protocol.AUTO, reporting)
     return [
         _chain("virtualInbound-catchall-http", http, 0, sniffed=True),
-        _chain(names.VIRTUAL_INBOUND, filters.tcp_proxy(cluster, log), 0),
+        _chain(names.VIRTUAL_INBOUND, filters.tcp_proxy(cluster, reporting, Reporter.SERVER), 0),
     ]
 
 

@@ -9,11 +9,12 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
 from pilotfish.mesh.records import Record
+from pilotfish.mesh.reporting import Reporting
 from pilotfish.xds import source
 from pilotfish.xds.build import common, filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
 from pilotfish.xds.entries import serialise
-from pilotfish.xds.settings import AccessLog, ProxySettings
+from pilotfish.xds.settings import ProxySettings
 
 
 class TcpChain(Record):
@@ -52,7 +53,7 @@ class OutboundListenerSpec(Record):
     chains: tuple[Chain, ...]
     catch_all: str
     detection_timeout: float
-    access_log: AccessLog | None
+    reporting: Reporting
 
     @property
     def name(self) -> str:
@@ -108,7 +109,7 @@ def outbound_listener(spec: OutboundListenerSpec) -> listener_pb2.Listener:
             fallback = built
     if fallback is None:
         fallback = listener_components_pb2.FilterChain(
-            name=names.PASSTHROUGH_CHAIN, filters=[filters.tcp_proxy(spec.catch_all, spec.access_log)]
+            name=names.PASSTHROUGH_CHAIN, filters=[filters.tcp_proxy(spec.catch_all, spec.reporting)]
         )
         fallback.filter_chain_match.SetInParent()
     if listener.filter_chains:
@@ -124,9 +125,9 @@ def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.
             filter_chain_match=listener_components_pb2.FilterChainMatch(
                 application_protocols=filters.PLAINTEXT_HTTP, transport_protocol="raw_buffer"
             ),
-            filters=[filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.access_log)],
+            filters=[filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.reporting)],
         )
-    built = listener_components_pb2.FilterChain(filters=[filters.tcp_proxy(chain.cluster, spec.access_log)])
+    built = listener_components_pb2.FilterChain(filters=[filters.tcp_proxy(chain.cluster, spec.reporting)])
     built.filter_chain_match.prefix_ranges.extend(map(common.cidr, chain.ranges))
     built.filter_chain_match.server_names.extend(chain.server_names)
     if not chain.ranges and not chain.server_names:
@@ -141,19 +142,19 @@ def virtual_outbound(spec: VirtualOutboundSpec) -> listener_pb2.Listener:
     """
     settings = spec.settings
     own_port = listener_components_pb2.FilterChain(
-        name="virtualOutbound-blackhole", filters=[filters.tcp_proxy(names.BLACK_HOLE, None)]
+        name="virtualOutbound-blackhole", filters=[filters.tcp_proxy(names.BLACK_HOLE)]
     )
     own_port.filter_chain_match.destination_port.value = settings.outbound_port
     rest = listener_components_pb2.FilterChain(
         name="virtualOutbound-catchall-tcp",
-        filters=[filters.tcp_proxy(settings.catch_all_cluster, settings.access_log)],
+        filters=[filters.tcp_proxy(settings.catch_all_cluster, settings.client)],
     )
     listener = listener_pb2.Listener(
         name=spec.name,
         address=common.socket_address(spec.wildcard, settings.outbound_port),
         filter_chains=[own_port, *_asked_for(spec), rest],
         traffic_direction=base_pb2.OUTBOUND,
-        access_log=listener_access_logs(settings.access_log),
+        access_log=listener_access_logs(settings.client.logs) if settings.listener_log else (),
     )
     listener.use_original_dst.value = True
     listener.max_connections_to_accept_per_socket_event.value = 1
@@ -163,7 +164,7 @@ def virtual_outbound(spec: VirtualOutboundSpec) -> listener_pb2.Listener:
 def _asked_for(spec: VirtualOutboundSpec) -> Iterator[listener_components_pb2.FilterChain]:
     if spec.asked_for:
         chain = listener_components_pb2.FilterChain(
-            name="virtualOutbound-on-demand", filters=filters.tcp_proxy_on_demand(spec.settings.access_log)
+            name="virtualOutbound-on-demand", filters=filters.tcp_proxy_on_demand(spec.settings.client)
         )
         chain.filter_chain_match.prefix_ranges.extend(map(common.cidr, spec.asked_for))
         yield chain

@@ -1,8 +1,8 @@
 """Istio's standard metrics, counted by Envoy's stats access logger (docs/telemetry.md).
 
-The labels of both ends come from: the environment of the proxy (its own end), the metadata of the endpoint (what the client
-knows of the server), the peer's header, put into dynamic metadata by a filter (what the server knows of the client), and
-the cluster's metadata (the service). What none of them tells is "unknown".
+Labels come from the environment of the proxy (its own end), the metadata of the endpoint (what the client knows of the
+server), dynamic metadata that a filter took from the peer's header (what the server knows of the client), and the
+metadata of the cluster (the service). What none of them tells is "unknown".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 from pilotfish.api.proxy_environment import PEER_FIELDS, UNKNOWN, Variable
 from pilotfish.mesh.reporting import MetricRule, Metrics
 from pilotfish.xds.build import later
-from pilotfish.xds.build.access_log import Filter, both, logger, of_type
+from pilotfish.xds.build.access_log import both, logger, of_type
 
 PEER = "pilotfish.peer"
 """The namespace of dynamic metadata that holds the client's identity, under the key "source"."""
@@ -44,8 +44,10 @@ Labels = Mapping[str, str]
 """A format for each label."""
 
 
-def request_metrics(metrics: Metrics | None, reporter: Reporter, *, secure: bool = False) -> list[accesslog_pb2.AccessLog]:
-    """What counts requests: one logger for gRPC, one for the rest. `secure`: over mutual TLS, as far as a server knows."""
+def request_metrics(
+    metrics: Metrics | None, reporter: Reporter, *, secure: bool = False
+) -> list[accesslog_pb2.AccessLog]:
+    """What counts requests: one logger for gRPC, one for the rest. `secure`: the server's end of mutual TLS."""
     if metrics is None:
         return []
     return [_copy(each) for each in _request_loggers(metrics, reporter, secure) if each is not None]
@@ -103,19 +105,22 @@ def _connection_loggers(
     return opened, closed
 
 
-def _begun() -> Filter:
+def _begun() -> accesslog_pb2.AccessLogFilter:
     """Once for each connection: when there is one upstream, or at the end where none was made."""
     never = accesslog_pb2.AccessLog(filter=of_type(AccessLogType.TcpConnectionEnd))
-    both(never, Filter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=_FAILED_TO_CONNECT)))
+    both(
+        never,
+        accesslog_pb2.AccessLogFilter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=_FAILED_TO_CONNECT)),
+    )
     connected = of_type(AccessLogType.TcpUpstreamConnected)
-    return Filter(or_filter=accesslog_pb2.OrFilter(filters=[connected, never.filter]))
+    return accesslog_pb2.AccessLogFilter(or_filter=accesslog_pb2.OrFilter(filters=[connected, never.filter]))
 
 
-def _speaks_grpc(*, negate: bool) -> Filter:
+def _speaks_grpc(*, negate: bool) -> accesslog_pb2.AccessLogFilter:
     matcher = route_components_pb2.HeaderMatcher(name="content-type", invert_match=negate)
     matcher.string_match.prefix = _GRPC
     matcher.treat_missing_header_as_empty = True
-    return Filter(header_filter=accesslog_pb2.HeaderFilter(header=matcher))
+    return accesslog_pb2.AccessLogFilter(header_filter=accesslog_pb2.HeaderFilter(header=matcher))
 
 
 _MILLISECONDS = stats_pb2.Config.Histogram.Unit.Milliseconds

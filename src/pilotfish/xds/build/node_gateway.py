@@ -45,9 +45,7 @@ def node_port(spec: NodePortSpec) -> listener_pb2.Listener:
         listener.udp_listener_config.CopyFrom(udp_listener_config_pb2.UdpListenerConfig())
         listener.listener_filters.append(_udp_proxy(spec.cluster))
     else:
-        listener.filter_chains.append(
-            listener_components_pb2.FilterChain(filters=[filters.tcp_proxy(spec.cluster, None)])
-        )
+        listener.filter_chains.append(listener_components_pb2.FilterChain(filters=[filters.tcp_proxy(spec.cluster)]))
     return listener
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 from envoy.config.core.v3 import base_pb2, extension_pb2, http_service_pb2
 from envoy.config.trace.v3 import datadog_pb2, http_tracer_pb2, opentelemetry_pb2, skywalking_pb2, zipkin_pb2
@@ -19,8 +18,8 @@ from google.protobuf.message import Message
 from pilotfish.api.proxy_environment import UNKNOWN, Variable
 from pilotfish.mesh.reporting import (
     DatadogTracer,
-    HeaderValue,
     OtelTracer,
+    Pairs,
     SkyWalkingTracer,
     Tag,
     Tracer,
@@ -159,8 +158,5 @@ def _http(tracer: ZipkinTracer | OtelTracer, path: str, timeout: float) -> http_
     return service
 
 
-def _header_values(headers: Sequence[HeaderValue]) -> list[base_pb2.HeaderValue]:
-    return [
-        base_pb2.HeaderValue(key=h.name, value=f"%ENVIRONMENT({h.variable})%" if h.variable else h.value)
-        for h in headers
-    ]
+def _header_values(headers: Pairs) -> list[base_pb2.HeaderValue]:
+    return [base_pb2.HeaderValue(key=name, value=value) for name, value in headers]
