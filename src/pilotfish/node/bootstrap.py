@@ -8,7 +8,7 @@ agent process beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 PROXY_DIRECTORY = "/run/pilotfish/proxy"
@@ -21,10 +21,16 @@ WORKLOAD_SECRET, ROOT_SECRET = "default", "ROOTCA"
 CONTROL_PLANE = "istiod.istio-system.svc"
 ADMIN_PORT, MERGED_METRICS_PORT, STATUS_PORT, METRICS_PORT = 15000, 15020, 15021, 15090
 
+METRIC_PREFIX = "istio_"
+"""Of the metrics that the mesh defines, and not Envoy."""
+
 _TYPES = "type.googleapis.com/envoy."
 _MAX_CONNECTIONS = 2**31 - 1
 
-_REPORTED = ("cluster_manager", "listener_manager", "server", "cluster.xds-grpc", "wasm", "reporter=", "component")
+_REPORTED = (
+    *("cluster_manager", "listener_manager", "server", "cluster.xds-grpc", "wasm", "reporter=", "component"),
+    METRIC_PREFIX,
+)
 """Prefixes of the statistics that are kept (Istio's default): the rest costs memory for each host of the mesh."""
 
 _REPORTED_SUFFIXES = ("rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied", "downstream_cx_active")
@@ -37,6 +43,15 @@ _TAGS = {
     "response_code_class": r"_rq(_(\dxx))$",
     "listener_address": r"^listener\.((\[?[\da-fA-F_.:]+\]?)\.)",
 }
+
+
+@dataclass(frozen=True)
+class KeptStatistics:
+    """Statistics to keep besides those that every proxy keeps, by their names (Istio: proxyStatsMatcher)."""
+
+    prefixes: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    regexps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,8 +73,7 @@ class ProxyBootstrap:
     sub_zone: str = ""
     control_plane: str = CONTROL_PLANE
     files: str = PROXY_DIRECTORY
-    reported_prefixes: tuple[str, ...] = field(default=())
-    """More statistics to keep (Istio: proxyStatsMatcher)."""
+    kept_statistics: KeptStatistics = KeptStatistics()
 
 
 def render(proxy: ProxyBootstrap) -> dict[str, Any]:
@@ -73,7 +87,7 @@ def render(proxy: ProxyBootstrap) -> dict[str, Any]:
             "metadata": dict(proxy.metadata),
         },
         "admin": {"address": admin},
-        "stats_config": _stats(proxy.reported_prefixes),
+        "stats_config": _stats(proxy.kept_statistics),
         # What a worker needs of a cluster, and its statistics, are made when traffic first goes there: a sixth less
         # memory where a proxy knows many hosts (docs/envoy-cost.md).
         "cluster_manager": {"enable_deferred_cluster_creation": True},
@@ -194,10 +208,11 @@ def _listener(address: str, port: int, *routes: dict[str, Any]) -> dict[str, Any
         "stat_prefix": "agent" if port != METRICS_PORT else "stats",
         "route_config": {"virtual_hosts": [{"name": "backend", "domains": ["*"], "routes": list(routes)}]},
         "http_filters": [
+            *([_rename_metrics()] if _METRICS in routes else []),
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": _TYPES + "extensions.filters.http.router.v3.Router"},
-            }
+            },
         ],
     }
     filter_ = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
@@ -211,10 +226,30 @@ def _listener(address: str, port: int, *routes: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _stats(more: tuple[str, ...]) -> dict[str, Any]:
-    patterns: list[dict[str, Any]] = [{"prefix": prefix} for prefix in (*_REPORTED, *more)]
-    patterns += [{"suffix": suffix} for suffix in _REPORTED_SUFFIXES]
-    patterns.append({"safe_regex": {"regex": r"vhost\..*\.route\..*"}})
+_RENAME = f"""
+function envoy_on_response(response)
+  local rest = ""
+  for chunk in response:bodyChunks() do
+    local text = rest .. chunk:getBytes(0, chunk:length())
+    local complete = text:match("^.*\\n") or ""
+    rest = text:sub(#complete + 1)
+    chunk:setBytes((complete:gsub("envoy_{METRIC_PREFIX}", "{METRIC_PREFIX}")))
+  end
+end
+"""
+"""Envoy's Prometheus page ends with a newline, so nothing is left over."""
+
+
+def _rename_metrics() -> dict[str, Any]:
+    """Envoy puts "envoy_" before the name of every metric, line by line; Istio's are known without it."""
+    config = {"@type": _TYPES + "extensions.filters.http.lua.v3.Lua", "default_source_code": {"inline_string": _RENAME}}
+    return {"name": "envoy.filters.http.lua", "typed_config": config}
+
+
+def _stats(more: KeptStatistics) -> dict[str, Any]:
+    patterns: list[dict[str, Any]] = [{"prefix": prefix} for prefix in (*_REPORTED, *more.prefixes)]
+    patterns += [{"suffix": suffix} for suffix in (*_REPORTED_SUFFIXES, *more.suffixes)]
+    patterns += [{"safe_regex": {"regex": regexp}} for regexp in (r"vhost\..*\.route\..*", *more.regexps)]
     return {
         "use_all_default_tags": False,
         "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _TAGS.items()],

@@ -19,7 +19,7 @@ from pilotfish.api.meta import timestamp
 from pilotfish.api.scheme import Kind
 from pilotfish.client.backoff import backoff
 from pilotfish.client.events import EventType
-from pilotfish.node import environment, grpcxds, podfiles, podrecord, podsandbox, proxy, runtime, volumes
+from pilotfish.node import environment, grpcxds, peer, podfiles, podrecord, podsandbox, proxy, runtime, volumes
 from pilotfish.node.captureannotations import AnnotationError
 from pilotfish.node.containerspec import container_spec
 from pilotfish.node.environment import ConfigError, Sources
@@ -207,7 +207,9 @@ class PodWorker:
         if is_proxy:
             await self._issued.wait()
             arguments = proxy.parse_arguments([environment.expand(text, spec.env) for text in container.args])
-            proxy.write_bootstrap(self.folder, proxy.describe(self.pod, container, spec.env, arguments, ip))
+            record = proxy.describe(self.pod, container, spec.env, arguments, ip)
+            proxy.write_bootstrap(self.folder, record)
+            spec = peer.introduced(spec, record)
         elif grpcxds.wanted(self.pod):
             await self._issued.wait()
             grpcxds.write_bootstrap(self.folder, self.pod, ip, self._node.settings)

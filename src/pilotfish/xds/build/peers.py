@@ -10,7 +10,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
 
-from pilotfish.api.proxy_environment import Variable
+from pilotfish.api.peer import Variable
 from pilotfish.xds.build.metrics import PEER
 
 PEER_HEADER = "x-pilotfish-peer"

@@ -15,7 +15,7 @@ from envoy.extensions.tracers.opentelemetry.resource_detectors.v3 import (
 from envoy.type.tracing.v3 import custom_tag_pb2
 from google.protobuf.message import Message
 
-from pilotfish.api.proxy_environment import UNKNOWN, Variable
+from pilotfish.api.peer import UNKNOWN, Variable
 from pilotfish.mesh.reporting import (
     DatadogTracer,
     OtelTracer,
