@@ -167,12 +167,25 @@ _HONOURED = {
     "accessLogFormat",
     "connectTimeout",
     "defaultConfig",
+    "defaultProviders",
     "defaultServiceExportTo",
+    "disableEnvoyListenerLog",
     "dnsRefreshRate",
+    "enableTracing",
+    "extensionProviders",
     "outboundTrafficPolicy",
     "protocolDetectionTimeout",
 }
-_HONOURED_OF_PROXY = {"concurrency", "holdApplicationUntilProxyStarts", "proxyMetadata"}
+_HONOURED_OF_PROXY = {
+    "concurrency",
+    "holdApplicationUntilProxyStarts",
+    "proxyMetadata",
+    "proxyStatsMatcher",
+    "serviceCluster",
+    "tracing",
+    "tracingServiceName",
+}
+
 
 NOT_HONOURED = frozenset(
     {"outboundTrafficPolicy.tls"}

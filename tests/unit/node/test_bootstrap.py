@@ -60,6 +60,18 @@ def test_the_node_is_named_as_istio_names_it() -> None:
     assert metadata["ISTIO_VERSION"] == "1.10.4"
 
 
+def test_more_statistics_are_kept_for_who_asks() -> None:
+    def kept(record: ProxyBootstrap) -> list[dict[str, object]]:
+        return bootstrap.render(record)["stats_config"]["stats_matcher"]["inclusion_list"]["patterns"]  # type: ignore[no-any-return]
+
+    matcher = {"inclusionPrefixes": ["cluster.outbound"], "inclusionSuffixes": ["rq_total"], "inclusionRegexps": ["a.b"]}
+    patterns = kept(described(pod(), PROXY_CONFIG=json.dumps({"proxyStatsMatcher": matcher})))
+    assert {"prefix": "cluster.outbound"} in patterns
+    assert {"suffix": "rq_total"} in patterns
+    assert {"safe_regex": {"regex": "a.b"}} in patterns
+    assert {"prefix": "istio_"} in kept(described(pod()))
+
+
 def test_a_proxy_on_the_hosts_network_keeps_to_its_address_and_sockets() -> None:
     rendered = bootstrap.render(described(pod(host_network=True)))
     assert rendered["admin"]["address"] == {"pipe": {"path": "/run/pilotfish/proxy/admin.sock"}}
