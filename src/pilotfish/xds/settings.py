@@ -7,6 +7,7 @@ from pilotfish.mesh.records import Record
 from pilotfish.mesh.reporting import NOTHING, Reporting
 from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds.build import names
+from pilotfish.xds.reporting import reachable
 
 ALLOCATED_RANGES = ("240.240.0.0/16", "2001:2::/48")
 """From which hosts without an address get one."""
@@ -58,8 +59,8 @@ def settings_of(
     """
     reports = Reports(mesh).directions(())
     return ProxySettings(
-        client=reports.client,
-        server=reports.server,
+        client=reachable(reports.client, lambda _: None),
+        server=reachable(reports.server, lambda _: None),
         listener_log=not mesh.disable_envoy_listener_log,
         allow_any=mesh.outbound_traffic_policy.mode != "REGISTRY_ONLY",
         connect_timeout=mesh.connect_timeout,

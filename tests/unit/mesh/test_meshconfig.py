@@ -91,8 +91,8 @@ def test_only_what_differs_from_the_defaults_goes_to_the_proxy():
 
 
 def test_fields_without_effect_are_listed():
-    document = {"accessLogFile": "/dev/stdout", "meshMTLS": {}, "defaultConfig": {"tracing": {"sampling": 1}}}
-    assert not_honoured(document) == ["defaultConfig.tracing", "meshMTLS"]
+    document = {"accessLogFile": "/dev/stdout", "meshMTLS": {}, "defaultConfig": {"sds": {"enabled": True}}}
+    assert not_honoured(document) == ["defaultConfig.sds", "meshMTLS"]
 
 
 def test_durations_are_read_as_go_reads_them():

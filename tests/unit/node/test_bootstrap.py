@@ -64,7 +64,11 @@ def test_more_statistics_are_kept_for_who_asks() -> None:
     def kept(record: ProxyBootstrap) -> list[dict[str, object]]:
         return bootstrap.render(record)["stats_config"]["stats_matcher"]["inclusion_list"]["patterns"]  # type: ignore[no-any-return]
 
-    matcher = {"inclusionPrefixes": ["cluster.outbound"], "inclusionSuffixes": ["rq_total"], "inclusionRegexps": ["a.b"]}
+    matcher = {
+        "inclusionPrefixes": ["cluster.outbound"],
+        "inclusionSuffixes": ["rq_total"],
+        "inclusionRegexps": ["a.b"],
+    }
     patterns = kept(described(pod(), PROXY_CONFIG=json.dumps({"proxyStatsMatcher": matcher})))
     assert {"prefix": "cluster.outbound"} in patterns
     assert {"suffix": "rq_total"} in patterns
