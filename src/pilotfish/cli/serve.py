@@ -22,6 +22,7 @@ from pilotfish.apiserver.server import build_app
 from pilotfish.apiserver.server import serve as serve_api
 from pilotfish.apiserver.streams.nodes import Nodes
 from pilotfish.apiserver.streams.routes import stream_routes
+from pilotfish.cli.debugpages import debug_routes
 from pilotfish.cli.process import terminated
 from pilotfish.client.informer import Informer
 from pilotfish.client.informers import Informers
@@ -38,6 +39,7 @@ from pilotfish.serving import Listener, listen
 from pilotfish.store.sqlite import SQLiteStore
 from pilotfish.xds.blame import Blame
 from pilotfish.xds.certificates import RunsOn, certificate_service
+from pilotfish.xds.csds import status_service
 from pilotfish.xds.feed import Feed
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.server import AdsServer, mutual_tls, serving
@@ -63,7 +65,7 @@ async def serve(home: Home) -> None:
     authority = Authority.at(files, name=settings.trust_domain)
     issuer = certificate_service(authority, settings.trust_domain, bound_to(informers.informer(POD)))
     nodes = Nodes(files.ca, files.api_server_client.certificate, files.api_server_client.key)
-    app = build_app(resources, routes=stream_routes(resources, nodes))
+    app = build_app(resources, routes=[*stream_routes(resources, nodes), *debug_routes(ads, model)])
     credentials = mutual_tls(files.xds_server.load(), authority.pem)
     api = Listener(listen("127.0.0.1", settings.api_port), files.api_server.certificate, files.api_server.key, files.ca)
     try:
@@ -85,7 +87,9 @@ async def serve(home: Home) -> None:
             ]
             await feed.synced()
             collect_rarely()
-            async with serving((ads.service(), issuer), f"0.0.0.0:{settings.xds_port}", credentials):
+            async with serving(
+                (ads.service(), status_service(ads.connections), issuer), f"0.0.0.0:{settings.xds_port}", credentials
+            ):
                 await terminated()
             for task in tasks:
                 task.cancel()

@@ -19,6 +19,8 @@ TYPES = frozenset({"sidecar", "router", "dns", "grpc"})
 _OF_NODES = frozenset({"router", "dns"})
 """Types that a node agent runs itself, under the node's certificate."""
 _NODE_USER = "system:node:"
+OPERATORS = frozenset({"system:masters", "system:nodes"})
+"""Kubernetes' groups of those who may see everything: administrators and nodes. A certificate's organisations."""
 
 
 class Refused(Exception):
@@ -85,6 +87,22 @@ def peer_of(context: Any) -> Peer | None:
     user = str(common_names[0].value) if common_names else ""
     is_node = identity == node_identity(identity.trust_domain) and user.startswith(_NODE_USER)
     return Peer(identity, user.removeprefix(_NODE_USER) if is_node else "")
+
+
+def require_operator(context: Any) -> None:
+    """Raises Refused unless the connection's client certificate is an administrator's or a node's: only they may look
+    into other proxies' configuration (Istio: ENABLE_DEBUG_ENDPOINT_AUTH).
+    """
+    certificates = context.auth_context().get("x509_pem_cert")
+    if not certificates:
+        raise Refused(grpc.StatusCode.UNAUTHENTICATED, "a client certificate is needed")
+    subject = x509.load_pem_x509_certificate(certificates[0]).subject
+    groups = {str(entry.value) for entry in subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)}
+    if groups.isdisjoint(OPERATORS):
+        raise Refused(
+            grpc.StatusCode.PERMISSION_DENIED,
+            f"the client certificate is of none of the groups {', '.join(sorted(OPERATORS))}",
+        )
 
 
 def authorise(node: ProxyNode, peer: Peer | None, trust_domain: str) -> None:

@@ -18,6 +18,7 @@ import datetime as dt
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -28,7 +29,7 @@ from pilotfish.xds.delta import DELTA
 from pilotfish.xds.node import Peer, Refused, authorise, parse_node, peer_of
 from pilotfish.xds.session import Dialect, Session
 from pilotfish.xds.sotw import STATE_OF_THE_WORLD
-from pilotfish.xds.source import Changes, ConfigSource, ProxyNode
+from pilotfish.xds.source import Changes, ConfigSource, ProxyConfig, ProxyNode
 from pilotfish.xds.status import Log, Observer, ProxyState
 
 log = logging.getLogger("pilotfish.xds")
@@ -47,6 +48,14 @@ _OPTIONS = (
 )
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One connected proxy: what it has, and what there is for it."""
+
+    state: ProxyState
+    config: ProxyConfig
 
 
 class AdsServer:
@@ -69,6 +78,10 @@ class AdsServer:
     def proxies(self) -> tuple[ProxyState, ...]:
         """Every connected proxy and what it has, in order of connection (what Envoy's CSDS tells)."""
         return tuple(stream.state() for stream in self._streams)
+
+    def connections(self) -> tuple[Connection, ...]:
+        """The same, with the configuration that each is served from as it stands now."""
+        return tuple(Connection(stream.state(), stream.config) for stream in self._streams)
 
     def _handler(self, dialect: Dialect) -> Any:
         async def handle(_: AsyncIterator[bytes], context: Context) -> None:
@@ -116,8 +129,8 @@ class _Stream:
         self._context = context
         self._wake = asyncio.Event()
         self._connected_at = dt.datetime.now(dt.UTC)
-        self._config = source.connect(node, self._changed)
-        self._session = Session(dialect, node, self._config, observer)
+        self.config = source.connect(node, self._changed)
+        self._session = Session(dialect, node, self.config, observer)
 
     async def run(self, first: Any) -> None:
         """Until the proxy ends the stream. Raises Refused when it breaks the protocol."""
@@ -138,7 +151,7 @@ class _Stream:
             raise ended[0]
 
     def close(self) -> None:
-        self._config.close()
+        self.config.close()
 
     def state(self) -> ProxyState:
         return ProxyState(self._node, self._context.peer(), self._connected_at, self._session.state())

@@ -16,7 +16,8 @@ from pilotfish.cli.process import hold
 from pilotfish.home import Home
 
 COMMANDS = (
-    "apply", "delete", "describe", "down", "exec", "get", "image", "install", "logs", "proxy-config", "status",
+    "apply", "delete", "describe", "down", "exec", "get", "image", "install", "logs", "proxy-config", "proxy-status",
+    "status",
     "uninstall", "up",
 )  # fmt: skip
 HIDDEN = ("supervise", "serve", "node", "dns")

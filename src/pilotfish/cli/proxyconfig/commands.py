@@ -1,4 +1,4 @@
-"""The command line of `proxy-config`, option by option that of istioctl."""
+"""The command lines of `proxy-config` and `proxy-status`, option by option those of istioctl."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pilotfish.home import Home
 
 if TYPE_CHECKING:
     from pilotfish.cli.proxyconfig.show import Output, Source
+    from pilotfish.cli.proxystatus import Output as StatusOutput
 
 ADMIN_PORT: Final = 15000
 """Where Envoy's admin interface listens inside a pod."""
@@ -245,3 +246,23 @@ def log(home: Home, /, **options: Any) -> None:
     from pilotfish.cli.proxyconfig import loggers
 
     loggers.log(home, loggers.Wanted(**options))
+
+
+@click.command("proxy-status")
+@click.argument("pod", default="", metavar="[[KIND/]NAME[.NAMESPACE]]")
+@click.option("--file", "-f", default="", metavar="FILE", help="An Envoy's dump, JSON, to compare with.")
+@click.option("--output", "-o", type=click.Choice(["table", "json", "yaml"]), default="table")
+@click.option("--verbosity", "-v", type=click.IntRange(0), default=0, help="1: a column for each type.")
+@namespace_option
+@admin_option
+@pass_home
+def proxy_status(
+    home: Home, /, pod: str, file: str, output: StatusOutput, verbosity: int, namespace: str | None, admin_port: int
+) -> None:
+    """Show which proxies are connected; with a pod, where its Envoy differs from the control plane."""
+    from pilotfish.cli import proxydiff, proxystatus
+
+    if pod:
+        proxydiff.show_difference(home, pod, namespace, file, admin_port)
+    else:
+        proxystatus.proxy_status(home, namespace, output, verbose=verbosity > 0)

@@ -6,12 +6,11 @@ the message's descriptor tells, so that is what we go by; messages that we do no
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Any
 
-from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from pilotfish.xds.anytypes import descriptor_of
 
 _ANY = "google.protobuf.Any"
 _TYPE = "@type"
@@ -21,7 +20,7 @@ def camel_case(value: Any, message: str) -> Any:
     """The JSON form of a message of that full name (or a list of them) with its fields' JSON names."""
     if isinstance(value, list):
         return [camel_case(one, message) for one in value]
-    descriptor = _descriptor(message)
+    descriptor = descriptor_of(message)
     return value if descriptor is None else _message(value, descriptor)
 
 
@@ -40,7 +39,7 @@ def _message(value: Any, descriptor: Descriptor) -> Any:
 def _any(value: Any) -> Any:
     if not isinstance(value, dict) or _TYPE not in value:
         return value
-    within = _descriptor(str(value[_TYPE]).rpartition("/")[2])
+    within = descriptor_of(str(value[_TYPE]).rpartition("/")[2])
     if within is None or within.file.package == "google.protobuf":
         return value
     body = {key: item for key, item in value.items() if key != _TYPE}
@@ -55,28 +54,3 @@ def _field(value: Any, field: FieldDescriptor) -> Any:
         within = of.fields_by_name["value"]
         return {key: _field(item, within) for key, item in value.items()}
     return [_message(item, of) for item in value] if isinstance(value, list) else _message(value, of)
-
-
-def _descriptor(name: str) -> Descriptor | None:
-    """The descriptor of a message, from whatever module of its package defines it; None where none does."""
-    pool = descriptor_pool.Default()
-    try:
-        return pool.FindMessageTypeByName(name)
-    except KeyError:
-        _import_package(name)
-    try:
-        return pool.FindMessageTypeByName(name)
-    except KeyError:
-        return None
-
-
-def _import_package(message: str) -> None:
-    parts = message.split(".")
-    package = ".".join(part for part in parts if part[:1].islower())
-    try:
-        found = importlib.import_module(package)
-        for module in pkgutil.iter_modules(found.__path__):
-            if module.name.endswith("_pb2"):
-                importlib.import_module(f"{package}.{module.name}")
-    except (ImportError, ValueError, AttributeError):
-        return  # nobody here knows it

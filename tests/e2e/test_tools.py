@@ -1,0 +1,96 @@
+"""proxy-status and proxy-config against real proxies."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+
+def columns(text: str, start: str) -> list[str]:
+    """The words of the line that begins with a text."""
+    [line] = [line for line in text.splitlines() if line.startswith(start)]
+    return line.split()
+
+
+def test_every_proxy_is_listed_and_synced(hello: Any, tools: Any) -> None:
+    for app in ("mesha", "meshb"):
+        name = f"{hello.pod_name(app)}.default"
+        words = columns(hello.pilotfish("proxy-status"), name)
+        assert words[:4] == [name, "Kubernetes", "istiod", "1.10.4"]
+        assert "CDS,LDS" in words[5]
+
+    def synced() -> bool:
+        words = columns(hello.pilotfish("ps", "-v", "1"), f"{hello.pod_name('mesha')}.default")
+        return words.count("SYNCED") >= 3 and "STALE" not in words
+
+    tools.eventually(synced, "mesha's proxy has what there is for it")
+    assert hello.pilotfish("ps", "-n", "nowhere").splitlines()[1:] == []
+
+
+def test_what_envoy_has_is_what_the_control_plane_has_for_it(hello: Any, tools: Any) -> None:
+    hello.curl(hello.demo_url())
+
+    def matches() -> bool:
+        lines = hello.pilotfish("proxy-status", "deploy/mesha.default").splitlines()
+        return lines[:2] == ["Clusters Match", "Listeners Match"] and lines[2].startswith("Routes Match (RDS last")
+
+    tools.eventually(matches, "clusters, listeners and routes match")
+
+
+def test_a_difference_is_shown(hello: Any, tmp_path: Any) -> None:
+    pod = hello.pod_name("mesha")
+    dump = tmp_path / "dump.json"
+    dump.write_text(hello.pilotfish("pc", "all", pod, "-o", "json").replace("virtualInbound", "virtualOther"))
+    text = hello.pilotfish("proxy-status", pod, "-f", str(dump))
+    assert text.splitlines()[:2] == ["Clusters Match", "Listeners Don't Match"]
+    added = [line for line in text.splitlines() if line.startswith("+") and '"name": "virtualOther"' in line]
+    assert len(added) == 1
+
+
+def test_the_outbound_cluster_of_the_walkthrough_and_all_that_belongs_to_it(hello: Any) -> None:
+    hello.curl(hello.demo_url())
+    pod = hello.pod_name("mesha")
+    words = columns(hello.pilotfish("proxy-config", "clusters", f"{pod}.default", "--port", "50000"), "AppMesh")
+    assert words == ["AppMeshClient.mesh", "50000", "-", "outbound", "EDS"]
+    endpoint = f"{hello.pod_ip('meshb')}:50000"
+    words = columns(hello.pilotfish("pc", "ep", "deployment/mesha", "--port", "50000"), endpoint)
+    assert words == [endpoint, "HEALTHY", "OK", "outbound|50000||AppMeshClient.mesh"]
+    routes = hello.pilotfish("pc", "r", pod, "--name", "50000")
+    assert columns(routes, "50000")[:2] == ["50000", "AppMeshClient.mesh:50000"]
+    inbound = hello.pilotfish("pc", "l", pod, "--port", "15006")
+    assert "Addr: *:7171" in inbound and "Cluster: inbound|7171||" in inbound
+    assert columns(hello.pilotfish("pc", "s", pod), "default")[2:5] == ["Chain", "ACTIVE", "true"]
+    [listener] = json.loads(hello.pilotfish("pc", "l", pod, "--port", "15001", "-o", "json"))
+    assert listener["name"] == "virtualOutbound"
+
+
+def test_loggers_are_changed_and_put_back(hello: Any) -> None:
+    pod = hello.pod_name("meshb")
+
+    def level(*words: str) -> str:
+        return columns(hello.pilotfish("pc", "log", pod, *words), "  http:")[1]
+
+    before = level()
+    assert level("--level", "http:error,admin:off") == "error"
+    assert level("--level", "trace") == "trace"
+    assert level("--reset") == before
+    assert "unrecognized logger name: nothing" in hello.pilotfish(
+        "pc", "log", pod, "--level", "nothing:debug", check=False
+    )
+
+
+def test_the_debug_pages_are_found_where_kubernetes_lets_a_service_be_asked(hello: Any) -> None:
+    page = "/api/v1/namespaces/istio-system/services/istiod:15014/proxy/debug"
+    services = json.loads(hello.kubectl("get", "--raw", f"{page}/registryz"))
+    assert {"AppMeshClient.mesh", "mesha.default.svc.cluster.local"} <= {one["hostname"] for one in services}
+    proxies = json.loads(hello.kubectl("get", "--raw", f"{page}/syncz"))
+    assert f"{hello.pod_name('mesha')}.default" in {one["proxy"] for one in proxies}
+
+
+def test_what_cannot_be_found_is_told(hello: Any) -> None:
+    assert 'pods "nobody" not found' in hello.pilotfish("pc", "c", "nobody", check=False)
+    assert "proxy other.default is not connected" in hello.pilotfish("ps", "other", "-f", "/dev/null", check=False)
