@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import itertools
 import multiprocessing
-import os
 import resource
+import ssl
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import grpc
 import uvloop
 
 from benchmarks.simulated import SimulatedProxy, run_all
@@ -61,8 +61,6 @@ def fleet(home: Home, namespaces: Sequence[str], size: int) -> Iterator[Fleet]:
     """`size` proxies, spread over the namespaces; they begin to connect when `state` is first asked for."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    # gRPC would tell of every connection that a restart ends.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     child = spawn.Process(target=_main, args=(theirs, home.path, namespaces, size))
     child.start()
     theirs.close()
@@ -84,18 +82,23 @@ def _main(pipe: Connection, home: Path, namespaces: Sequence[str], size: int) ->
     uvloop.run(_run(pipe, f"127.0.0.1:{Home(home).settings().xds_port}", credentials, size))
 
 
-def _credentials(home: Home, namespaces: Sequence[str]) -> dict[str, grpc.ChannelCredentials]:
+def _credentials(home: Home, namespaces: Sequence[str]) -> dict[str, ssl.SSLContext]:
     """A workload's certificate for each namespace."""
     authority, trust_domain = Authority.at(Files(home.pki)), home.settings().trust_domain
     made = {}
     for namespace in namespaces:
         names = SubjectNames.of(uris=[str(Identity(trust_domain, namespace, "default"))])
         pair = authority.issue_client("", names=names)
-        made[namespace] = grpc.ssl_channel_credentials(authority.pem, pair.key, pair.certificate)
+        made[namespace] = tls = ssl.create_default_context(cadata=authority.pem.decode())
+        tls.set_alpn_protocols(["h2"])
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(pair.key + pair.certificate)
+            file.flush()
+            tls.load_cert_chain(file.name)
     return made
 
 
-async def _run(pipe: Connection, target: str, credentials: dict[str, grpc.ChannelCredentials], size: int) -> None:
+async def _run(pipe: Connection, target: str, credentials: dict[str, ssl.SSLContext], size: int) -> None:
     ended, began = asyncio.Event(), asyncio.Event()
     proxies = {
         SimulatedProxy(f"sidecar~10.{n >> 16}.{n >> 8 & 255}.{n & 255}~web-{n}.{namespace}~x"): credentials[namespace]

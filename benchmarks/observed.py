@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 
 from pilotfish.cli import process
 from pilotfish.cli import serve as room
@@ -72,7 +73,7 @@ def main() -> None:
     setattr(room, "Blame", Observer)  # noqa: B010 - the one part that differs
     home = Home(Path(sys.argv[1]))
     with process.hold(home, process.SERVE):
-        asyncio.run(room.serve(home))
+        uvloop.run(room.serve(home))
 
 
 if __name__ == "__main__":

@@ -7,35 +7,28 @@ listener, and acknowledges each response. What it holds is known by name and ver
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
+import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as manager_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
+from benchmarks.h2 import Stream
 from pilotfish.xds.server import SERVICE
 from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
-_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL)
-"""What a connection ends with; INTERNAL is gRPC's word for a write to one that has just ended."""
-
 METHOD = f"/{SERVICE}/DeltaAggregatedResources"
 SERVER_NAME = "istiod.istio-system.svc"
-OPTIONS = [
-    # A connection of its own for each proxy, as it is with real ones.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.ssl_target_name_override", SERVER_NAME),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-]
+PAUSE = 0.1
+"""Seconds between two attempts to connect."""
 _DEPENDENTS = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
 
 
@@ -80,37 +73,34 @@ class SimulatedProxy:
         """How many clusters with endpoints it has."""
         return len(self.wanted[ENDPOINT])
 
-    async def run(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
+    async def run(self, target: str, tls: ssl.SSLContext) -> None:
         """Stay connected until cancelled."""
-        channel = (
-            grpc.aio.secure_channel(target, credentials, options=OPTIONS)
-            if credentials
-            else grpc.aio.insecure_channel(target, options=OPTIONS)
-        )
-        async with channel:
-            while True:
+        while True:
+            with contextlib.suppress(OSError):
+                stream = await Stream.open(target, tls, SERVER_NAME, METHOD, self._received)
                 try:
-                    await self._converse(channel.stream_stream(METHOD)(wait_for_ready=True))
-                except grpc.aio.AioRpcError as error:
-                    if error.code() not in _LOST:
-                        raise
-                except asyncio.InvalidStateError:
-                    pass  # gRPC's other word for the same
-                await asyncio.sleep(0.1)
+                    self._begin(stream)
+                    await stream.ended()
+                finally:
+                    stream.close()
+            await asyncio.sleep(PAUSE)
 
-    async def _converse(self, call: Any) -> None:
+    def _begin(self, stream: Stream) -> None:
+        """Ask for everything, and tell what is held of an earlier stream."""
+        self._stream = stream
         first = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, initial_resource_versions=self.held[CLUSTER])
         first.node.id = self.node_id
-        await call.write(first.SerializeToString())
+        stream.write(first.SerializeToString())
         for type_url in (ENDPOINT, LISTENER, ROUTE):
             names = self.wanted.get(type_url)
             if names or type_url == LISTENER:
-                await self._ask(call, type_url, names or (), initial=True)
+                self._ask(type_url, names or (), initial=True)
         self.streams += 1
-        while (message := await call.read()) is not grpc.aio.EOF:
-            await self._take(call, discovery_pb2.DeltaDiscoveryResponse.FromString(message))
 
-    async def _take(self, call: Any, response: Any) -> None:
+    def _received(self, message: bytes) -> None:
+        self._take(discovery_pb2.DeltaDiscoveryResponse.FromString(message))
+
+    def _take(self, response: Any) -> None:
         versions = self.held[response.type_url]
         wanted = self.wanted.get(response.type_url)
         for resource in response.resources:
@@ -128,21 +118,21 @@ class SimulatedProxy:
             removed = set(response.removed_resources) & self.wanted[dependent]
             if new := added - self.wanted[dependent]:
                 self.wanted[dependent] |= new
-                await self._ask(call, dependent, new)
+                self._ask(dependent, new)
             if removed:
                 self.wanted[dependent] -= removed
-                await self._ask(call, dependent, (), removed)
+                self._ask(dependent, (), removed)
         answer = discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
-        await call.write(answer.SerializeToString())
+        self._stream.write(answer.SerializeToString())
 
-    async def _ask(self, call: Any, type_url: str, names: Any, removed: Any = (), *, initial: bool = False) -> None:
+    def _ask(self, type_url: str, names: Iterable[str], removed: Iterable[str] = (), *, initial: bool = False) -> None:
         request = discovery_pb2.DeltaDiscoveryRequest(
             type_url=type_url,
             resource_names_subscribe=sorted(names),
             resource_names_unsubscribe=sorted(removed),
             initial_resource_versions=self.held[type_url] if initial else {},
         )
-        await call.write(request.SerializeToString())
+        self._stream.write(request.SerializeToString())
 
 
 def _names(type_url: str, resource: Any) -> set[str]:
@@ -171,12 +161,10 @@ def _routes(body: bytes) -> tuple[str, ...]:
     return tuple({manager.rds.route_config_name for manager in managers if manager.HasField("rds")})
 
 
-async def run_all(
-    proxies: Mapping[SimulatedProxy, grpc.ChannelCredentials | None], target: str, until: asyncio.Event
-) -> None:
+async def run_all(proxies: Mapping[SimulatedProxy, ssl.SSLContext], target: str, until: asyncio.Event) -> None:
     """Keep all of them connected until the event is set. Raises what any of them raises."""
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(proxy.run(target, credentials)) for proxy, credentials in proxies.items()]
+        running = [tasks.create_task(proxy.run(target, tls)) for proxy, tls in proxies.items()]
         await until.wait()
         for task in running:
             task.cancel()

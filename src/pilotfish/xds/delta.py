@@ -39,6 +39,9 @@ class Delta:
         # A late answer may still carry a change of subscriptions.
         return False
 
+    def subscribes(self, request: Any) -> bool:
+        return bool(request.resource_names_subscribe or request.resource_names_unsubscribe)
+
     def asks(self, request: Any) -> Asked:
         return Asked(
             request.resource_names_subscribe, request.resource_names_unsubscribe, request.initial_resource_versions

@@ -38,6 +38,10 @@ class Dialect(Protocol):
         """The request's protobuf message. Raises google.protobuf.message.DecodeError."""
         ...
 
+    def subscribes(self, request: Any) -> bool:
+        """Whether a request says anything of subscriptions: most only answer."""
+        ...
+
     def stale(self, watch: Watch, request: Any) -> bool:
         """Whether to ignore a request because it answers a response that is not the last."""
         ...
@@ -88,12 +92,13 @@ class Session:
         if watch.nonce and request.response_nonce == watch.nonce:
             self._answered(watch, request)
             self._config.answered(self)
-        if any(asked := self._dialect.asks(request)):
-            self._config.asked(watch.type_url, *asked)
-        self._dialect.subscribe(watch, request, self._config.resources(watch.type_url), first=first)
+        if first or self._dialect.subscribes(request):
+            if any(asked := self._dialect.asks(request)):
+                self._config.asked(watch.type_url, *asked)
+            self._dialect.subscribe(watch, request, self._config.resources(watch.type_url), first=first)
         if first and watch.type_url == ENDPOINT:
             watch.forced |= watch.interesting(self._warming)
-        return any((w.due or w.superfluous) and not w.nonce for w in self._watches.values())
+        return any(not watch.nonce and (watch.due or watch.superfluous) for watch in self._watches.values())
 
     def changed(self, changes: Changes) -> bool:
         """Take in word of changes; returns whether any of them concerns the proxy."""
@@ -112,7 +117,7 @@ class Session:
         """
         self.wake_at = None
         for watch in self._watches.values():
-            if not watch.due or watch.nonce:
+            if watch.nonce or not watch.due:
                 continue
             if watch.type_url in _USERS:
                 if self._waits(watch, now, self._unready):
@@ -166,7 +171,7 @@ class Session:
 
     def _compose(self, watch: Watch) -> bytes | None:
         resources = self._config.resources(watch.type_url)
-        if watch.type_url in _USED:
+        if watch.type_url in _USED and not watch.pending <= watch.forced:
             gone = {name for name in watch.pending - watch.forced if name not in resources and watch.held.get(name)}
             watch.pending, watch.superfluous = watch.pending - gone, watch.superfluous | gone
         update = self._dialect.select(watch, resources)

@@ -31,6 +31,9 @@ class StateOfTheWorld:
     def stale(self, watch: Watch, request: Any) -> bool:
         return bool(request.response_nonce) and request.response_nonce != watch.sent_nonce
 
+    def subscribes(self, request: Any) -> bool:
+        return True
+
     def asks(self, request: Any) -> Asked:
         """Nothing that concerns demand: each request repeats the whole subscription."""
         return Asked()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -23,12 +24,14 @@ T = TypeVar("T")
 def _once_for_each(make: Callable[[str, Resource], T]) -> Callable[[str, Resource], T]:
     """`make`, called once for each resource of a type for as long as anyone holds the resource."""
     made: defaultdict[str, WeakKeyDictionary[Resource, T]] = defaultdict(WeakKeyDictionary)
+    unknown: Any = object()
 
     def remembered(type_url: str, resource: Resource) -> T:
         of_type = made[type_url]
-        if resource not in of_type:
-            of_type[resource] = make(type_url, resource)
-        return of_type[resource]
+        found: T = of_type.get(resource, unknown)
+        if found is unknown:
+            found = of_type[resource] = make(type_url, resource)
+        return found
 
     return remembered
 
@@ -87,6 +90,7 @@ def _any_head(type_url: str, resource: Resource) -> bytes:
     return _text(1, type_url) + _tag(2) + _varint(len(resource.body))
 
 
+@lru_cache(maxsize=4096)
 def _text(field: int, value: str) -> bytes:
     encoded = value.encode()
     return _tag(field) + _varint(len(encoded)) + encoded
