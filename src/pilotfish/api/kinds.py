@@ -137,7 +137,7 @@ PROXY_CONFIG = Kind(
     "networking.istio.io", ("v1beta1",), "ProxyConfig", "proxyconfigs", networking.ProxyConfig,
     categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.proxy_config, warn=istio_validation.proxy_config_warnings,
-    not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
+    columns=columns.NAME_AND_AGE,
 )  # fmt: skip
 TELEMETRY = Kind(
     "telemetry.istio.io", ("v1", "v1alpha1"), "Telemetry", "telemetries", telemetry.Telemetry,

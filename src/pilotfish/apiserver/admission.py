@@ -12,6 +12,9 @@ from pilotfish.api.scheme import AnyKind
 Reader = Callable[[AnyKind, str, str], Document | None]
 """(kind, namespace, name) → the stored document, or None. For objects other than the one being written."""
 
+Lister = Callable[[AnyKind, str], list[Document]]
+"""(kind, namespace) → the stored documents of a namespace."""
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -41,6 +44,7 @@ class AdmissionRequest:
     old: Document | None
     user: User
     get: Reader
+    list_all: Lister
     on_settled: Callable[[Callable[[], None]], object] = _nobody_waits
     """Registers what is to be called when the write is stored, or has failed: for what was reserved for it."""
 

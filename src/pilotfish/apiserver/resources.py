@@ -98,6 +98,10 @@ class Resources:
         stored = self.store.get(key_of(kind, namespace, name))
         return msgspec.json.decode(stored.body) if stored else None
 
+    def read_all(self, kind: AnyKind, namespace: str) -> list[Document]:
+        """The stored documents of a namespace: how admission looks at several."""
+        return [msgspec.json.decode(stored.body) for stored in self.store.list(kind.resource, namespace)]
+
     async def create(
         self,
         kind: AnyKind,
@@ -343,6 +347,7 @@ class Resources:
                 old=old,
                 user=options.user,
                 get=self.read,
+                list_all=self.read_all,
                 on_settled=settled.callback,
             ),
         )

@@ -11,7 +11,8 @@ import ipaddress
 from functools import lru_cache
 
 from pilotfish.api.core import Pod
-from pilotfish.api.kinds import CONFIG_MAP, NAMESPACE, POD, SCHEME
+from pilotfish.api.decode import decode
+from pilotfish.api.kinds import CONFIG_MAP, NAMESPACE, POD, PROXY_CONFIG, SCHEME
 from pilotfish.api.meta import Document
 from pilotfish.apiserver.admission import AdmissionRequest, Reader
 from pilotfish.apiserver.allocation import service_allocation
@@ -114,7 +115,10 @@ def inject_sidecars(request: AdmissionRequest) -> Document:
         return request.document
     namespace = request.get(NAMESPACE, "", request.namespace) or {}
     labels = namespace.get("metadata", {}).get("labels") or {}
-    return inject(request.document, labels, _mesh_config(request.get), _values(request.get))
+    mesh = _mesh_config(request.get)
+    places = dict.fromkeys((mesh.root_namespace, request.namespace))
+    configs = [decode(PROXY_CONFIG, found) for place in places for found in request.list_all(PROXY_CONFIG, place)]
+    return inject(request.document, labels, mesh, _values(request.get), configs)
 
 
 def bound_to(pods: Informer[Pod]) -> RunsOn:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from pilotfish.api import networking
 from pilotfish.api.gateways import GATEWAY_TEMPLATE, INJECT_TEMPLATES, SIDECAR_TEMPLATE
 from pilotfish.api.meta import Document, LabelSelector, metadata_of
 from pilotfish.api.selectors import matches
-from pilotfish.mesh.meshconfig import MeshConfig, ProxyConfig, overlay_proxy_config
+from pilotfish.mesh.meshconfig import MeshConfig
+from pilotfish.mesh.proxy_configs import effective
 from pilotfish.mesh.router import router_container
 from pilotfish.mesh.sidecar import CONTAINER, Injected, holds_application, refused, sidecar_container
 from pilotfish.mesh.values import Values
@@ -34,8 +36,15 @@ _CONTAINERS = {SIDECAR_TEMPLATE: sidecar_container, GATEWAY_TEMPLATE: router_con
 IGNORED_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 
 
-def inject(pod: Document, namespace_labels: Mapping[str, str], mesh: MeshConfig, values: Values) -> Document:
-    """The pod with its proxy; the very same document where it gets none.
+def inject(
+    pod: Document,
+    namespace_labels: Mapping[str, str],
+    mesh: MeshConfig,
+    values: Values,
+    configs: Sequence[networking.ProxyConfig] = (),
+) -> Document:
+    """The pod with its proxy; the very same document where it gets none. `configs` are those of the pod's namespace and
+    of the root namespace.
 
     Raises Invalid where an annotation that shapes the proxy cannot be read, naming the annotation.
     """
@@ -46,7 +55,10 @@ def inject(pod: Document, namespace_labels: Mapping[str, str], mesh: MeshConfig,
     annotations: dict[str, str] = metadata.get("annotations") or {}
     labels: dict[str, str] = metadata.get("labels") or {}
     template = _template(annotations)
-    proxy = _proxy_config(annotations, mesh)
+    path = f"metadata.annotations[{PROXY_CONFIG}]"
+    proxy = effective(
+        mesh, configs, metadata.get("namespace") or "default", labels, _annotated(annotations, path), path
+    )
     workload = workload_of(metadata)
     own = [c for c in pod["spec"].get("containers") or [] if c.get("name") == CONTAINER]
     apps = [c for c in pod["spec"].get("containers") or [] if c.get("name") != CONTAINER]
@@ -120,18 +132,18 @@ def _without_injected(pod: Document) -> Document:
     return pod
 
 
-def _proxy_config(annotations: Mapping[str, str], mesh: MeshConfig) -> ProxyConfig:
+def _annotated(annotations: Mapping[str, str], path: str) -> Document:
+    """What the pod itself says of its proxy."""
     text = annotations.get(PROXY_CONFIG)
     if not text:
-        return mesh.default_config
-    path = f"metadata.annotations[{PROXY_CONFIG}]"
+        return {}
     try:
         overlay = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
         raise refused(path, f"this is no YAML: {error}") from None
     if not isinstance(overlay, dict):
         raise refused(path, "expected a mapping of ProxyConfig's fields")
-    return overlay_proxy_config(mesh.default_config, overlay, path)
+    return overlay
 
 
 def _template(annotations: Mapping[str, str]) -> str:

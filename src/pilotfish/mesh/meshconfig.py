@@ -16,6 +16,7 @@ from msgspec import field
 from pilotfish.api.decode import field_error, present_paths, unknown_fields
 from pilotfish.api.errors import FieldError, Invalid
 from pilotfish.api.meta import Document, Struct
+from pilotfish.api.networking.proxy_config import ProxyImage
 from pilotfish.mesh import providers
 from pilotfish.mesh.durations import Duration, decode_hook, encode_hook
 from pilotfish.mesh.providers import DefaultProviders, ExtensionProvider
@@ -72,7 +73,7 @@ class ProxyConfig(Struct):
     readiness_probe: Any = None
     proxy_stats_matcher: ProxyStatsMatcher | None = None
     ca_certificates_pem: tuple[str, ...] = ()
-    image: Any = None
+    image: ProxyImage | None = None
     private_key_provider: Any = None
     proxy_headers: Any = None
     file_flush_interval: Duration | None = None
@@ -179,6 +180,7 @@ _HONOURED = {
 _HONOURED_OF_PROXY = {
     "concurrency",
     "holdApplicationUntilProxyStarts",
+    "image",
     "proxyMetadata",
     "proxyStatsMatcher",
     "serviceCluster",

@@ -23,7 +23,7 @@ def router_container(pod: Injected) -> Document:
     annotations, values = pod.annotations, pod.values
     container: Document = {
         "name": CONTAINER,
-        "image": image(annotations, values),
+        "image": image(annotations, pod.proxy, values),
         "ports": [{"containerPort": METRICS_PORT, "protocol": "TCP", "name": "http-envoy-prom"}],
         "args": list(arguments("router", annotations, values)),
         "env": list(environment(pod, [*pod.apps, *pod.own])),

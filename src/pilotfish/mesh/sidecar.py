@@ -51,7 +51,7 @@ def sidecar_container(pod: Injected) -> Document:
     annotations, values = pod.annotations, pod.values
     container: Document = {
         "name": CONTAINER,
-        "image": image(annotations, values),
+        "image": image(annotations, pod.proxy, values),
         "ports": [{"containerPort": METRICS_PORT, "protocol": "TCP", "name": "http-envoy-prom"}],
         "args": list(arguments("sidecar", annotations, values)),
         "env": list(environment(pod, pod.apps)),
@@ -76,13 +76,14 @@ def sidecar_container(pod: Injected) -> Document:
     return container
 
 
-def image(annotations: Mapping[str, str], values: Values) -> str:
+def image(annotations: Mapping[str, str], proxy: ProxyConfig, values: Values) -> str:
     """The image that the installation or the pod chooses for proxies."""
     named = annotations.get("sidecar.istio.io/proxyImage", values.globals.proxy.image)
     if "/" in named:
         return named
     tag = str(values.globals.tag)
-    kind = annotations.get("sidecar.istio.io/proxyImageType", values.globals.variant)
+    of_config = proxy.image.image_type if proxy.image else ""
+    kind = annotations.get("sidecar.istio.io/proxyImageType") or of_config or values.globals.variant
     if kind:
         tag = tag.removesuffix("-distroless").removesuffix("-debug")
         tag = tag if kind == "default" else f"{tag}-{kind}"
