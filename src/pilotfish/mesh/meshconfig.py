@@ -189,8 +189,18 @@ _HONOURED_OF_PROXY = {
 }
 
 
+_PARTS_NOT_HONOURED = {
+    "outboundTrafficPolicy.tls",
+    *(f"defaultConfig.tracing.{name}" for name in ("lightstep", "stackdriver", "openCensusAgent", "tlsSettings")),
+    *(
+        f"extensionProviders[].{name}"
+        for name in ("envoyExtAuthzHttp", "envoyExtAuthzGrpc", "lightstep", "stackdriver", "opencensus", "sds")
+    ),
+    *(f"extensionProviders[].opentelemetry.{name}" for name in ("dynatraceSampler", "serviceAttributeEnrichment")),
+}
+
 NOT_HONOURED = frozenset(
-    {"outboundTrafficPolicy.tls"}
+    _PARTS_NOT_HONOURED
     | {f.encode_name for f in msgspec.structs.fields(MeshConfig)} - _HONOURED
     | {
         f"defaultConfig.{f.encode_name}"

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from msgspec import field
+
 from pilotfish.api.errors import FieldError
 from pilotfish.api.faults import invalid, required
 from pilotfish.api.meta import Struct
@@ -102,7 +104,7 @@ class Zipkin(Struct):
     service: str = ""
     port: int = 0
     max_tag_length: int = 0
-    enable_64bit_trace_id: bool = False
+    enable_64bit_trace_id: bool = field(name="enable64bitTraceId", default=False)
     path: str = ""
     trace_context_option: Literal["USE_B3", "USE_B3_WITH_W3C_PROPAGATION"] = "USE_B3"
     timeout: Duration | None = None

@@ -34,6 +34,7 @@ def found(*configs: ProxyConfig, annotation: str = "{}", **labels: str) -> meshc
     return effective(MESH, configs, "default", labels, yaml.safe_load(annotation), "here")
 
 
+@pytest.mark.covers("ProxyConfig.spec.environmentVariables")
 def test_the_more_special_wins_variable_by_variable() -> None:
     everywhere = config(
         "a", "{concurrency: 2, environmentVariables: {B: root, C: root, D: root, E: root}}", "istio-system"
@@ -48,6 +49,7 @@ def test_the_more_special_wins_variable_by_variable() -> None:
     assert found().concurrency == 1
 
 
+@pytest.mark.covers("ProxyConfig.spec.selector.matchLabels")
 def test_one_that_selects_wins_over_the_annotation() -> None:
     web = config("c", "{selector: {matchLabels: {app: web}}, concurrency: 0, image: {imageType: distroless}}")
     merged = found(web, annotation="{concurrency: 4}", app="web")
@@ -73,6 +75,7 @@ def test_an_annotation_that_cannot_be_read() -> None:
         found(annotation="{concurency: 4}")
 
 
+@pytest.mark.covers("ProxyConfig.spec.concurrency", "ProxyConfig.spec.image.imageType")
 def test_what_the_container_gets() -> None:
     pod = {
         "metadata": {"name": "web", "namespace": "default", "labels": {"app": "web"}},
