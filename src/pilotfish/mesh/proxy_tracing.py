@@ -20,8 +20,6 @@ class ProxyTag(Struct):
     literal: Literally | None = None
     environment: Environment | None = None
     header: RequestHeader | None = None
-    formatter: None = None
-    """Telemetry's tags alone have one."""
 
 
 class ProxyTracing(Struct):

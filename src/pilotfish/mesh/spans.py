@@ -99,6 +99,6 @@ def _tag(name: str, tag: telemetry.CustomTag | ProxyTag) -> Tag:
         return Tag(name, "environment", tag.environment.name, tag.environment.default_value)
     if tag.header is not None:
         return Tag(name, "header", tag.header.name, tag.header.default_value)
-    if tag.formatter is not None:
+    if isinstance(tag, telemetry.CustomTag) and tag.formatter is not None:
         return Tag(name, "formatter", tag.formatter.value)
     return Tag(name, "literal", tag.literal.value if tag.literal else "")

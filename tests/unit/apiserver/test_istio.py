@@ -124,7 +124,8 @@ def test_kubectl_applies_gets_describes_and_deletes_each_kind(kubectl: Any) -> N
             assert got.returncode == 0, got.stderr
             assert got.stdout.split()[0] == "NAME"
         described = kubectl("describe", kind.resource, "walked")
-        assert "pilotfish.dev/Honoured" in described.stdout, described.stderr
+        told = bool(present_paths(manifest, kind.not_honoured))
+        assert ("pilotfish.dev/Honoured" in described.stdout) is told, described.stderr
     listed = kubectl("get", "istio-io", "-o", "name")
     assert listed.stdout.count("/walked") == len(manifests), listed.stdout + listed.stderr
     deleted = kubectl("delete", "-f", "-", stdin=text)
