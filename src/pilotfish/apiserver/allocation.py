@@ -1,15 +1,14 @@
 """Cluster IPs and node ports of Services, given out while a Service is admitted, as in Kubernetes.
 
-The addresses in use are those of the stored Services: nothing else is kept, so that nothing can leak. What was given to
-a write that is not stored yet is reserved until that write has ended.
+What is in use, `pilotfish.apiserver.allocated` knows.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,75 +20,11 @@ from pilotfish.api.kinds import SERVICE
 from pilotfish.api.meta import Document
 from pilotfish.api.service_network import Network, cluster_addresses
 from pilotfish.apiserver.admission import Admission, AdmissionRequest
-from pilotfish.store.store import Key, Store
+from pilotfish.apiserver.allocated import InUse, held_by
+from pilotfish.store.store import Store
 
 NODE_PORTS = range(30000, 32768)
 _RANDOM_TRIES = 32
-
-
-class _ServiceSpec(msgspec.Struct):
-    class Metadata(msgspec.Struct):
-        uid: str = ""
-
-    metadata: Metadata
-    spec: core.ServiceSpec
-    status: core.ServiceStatus = core.ServiceStatus()
-
-
-_service = msgspec.json.Decoder(_ServiceSpec)
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """What one Service holds."""
-
-    uid: str
-    revision: int
-    addresses: frozenset[str]
-    ports: frozenset[int]
-
-
-@dataclass(eq=False)
-class _InUse:
-    """What the Services hold, read from the store; Services that did not change are not read again."""
-
-    store: Store
-    _stored: dict[Key, _Held] = field(default_factory=dict)
-    _reserved: dict[object, _Held] = field(default_factory=dict)
-
-    def by_others(self, uid: str) -> tuple[set[str], set[int]]:
-        """Addresses and ports of all Services but one."""
-        self._refresh()
-        others = [held for held in (*self._stored.values(), *self._reserved.values()) if held.uid != uid]
-        return set().union(*(held.addresses for held in others)), set().union(*(held.ports for held in others))
-
-    def reserve(self, held: _Held) -> Callable[[], None]:
-        """Keep what a write was given; returns what ends the reservation."""
-        token = object()
-        self._reserved[token] = held
-
-        def release() -> None:
-            del self._reserved[token]
-
-        return release
-
-    def _refresh(self) -> None:
-        fresh: dict[Key, _Held] = {}
-        for stored in self.store.list(SERVICE.resource):
-            known = self._stored.get(stored.key)
-            if known is None or known.revision != stored.revision:
-                service = _service.decode(stored.body)
-                balanced = (ingress.ip for ingress in service.status.load_balancer.ingress)
-                known = _held(service.metadata.uid, stored.revision, service.spec, balanced)
-            fresh[stored.key] = known
-        self._stored = fresh
-
-
-def _held(uid: str, revision: int, spec: core.ServiceSpec, balanced: Iterable[str] = ()) -> _Held:
-    """`balanced` are the addresses of its load balancer."""
-    ports = {port.node_port for port in spec.ports} | {spec.health_check_node_port}
-    addresses = {spec.cluster_ip, *spec.cluster_ips, *balanced}
-    return _Held(uid, revision, frozenset(addresses - {"", "None"}), frozenset(ports - {0}))
 
 
 def service_allocation(cidr: str, store: Store) -> Admission:
@@ -97,7 +32,7 @@ def service_allocation(cidr: str, store: Store) -> Admission:
 
     It refuses, with Invalid, values that are out of range or taken.
     """
-    allocator = _Allocator(ipaddress.ip_network(cidr), _InUse(store))
+    allocator = _Allocator(ipaddress.ip_network(cidr), InUse(store))
 
     def allocate(request: AdmissionRequest) -> Document:
         return allocator.admit(request) if request.kind is SERVICE else request.document
@@ -108,7 +43,7 @@ def service_allocation(cidr: str, store: Store) -> Admission:
 @dataclass(frozen=True, eq=False)
 class _Allocator:
     network: Network
-    in_use: _InUse
+    in_use: InUse
 
     def admit(self, request: AdmissionRequest) -> Document:
         """The Service with what it needs allocated, and freed of what its type does not have."""
@@ -116,25 +51,25 @@ class _Allocator:
         spec: dict[str, Any] = document.setdefault("spec", {})
         old: dict[str, Any] = (request.old or {}).get("spec") or {}
         uid = str(document["metadata"].get("uid", ""))
-        addresses, ports = self.in_use.by_others(uid)
+        taken = self.in_use.by_others(uid)
         _carry_over(spec, old)
         errors: list[FieldError] = []
         if spec["type"] == "ExternalName":
             _release_address(spec, old)
         else:
-            errors += self._address(spec, addresses)
+            errors += self._address(spec, taken)
         if _wants_node_ports(spec):
-            errors += _allocate_ports(spec, ports)
+            errors += _allocate_ports(spec, taken)
         else:
             _release_ports(spec, old)
-        errors += _health_check_port(spec, old, ports)
+        errors += _health_check_port(spec, old, taken)
         if errors:
             raise Invalid.of(SERVICE.kind, SERVICE.group, request.name, errors)
         typed = msgspec.convert(spec, core.ServiceSpec)
-        request.on_settled(self.in_use.reserve(_held(uid, 0, typed)))
+        request.on_settled(self.in_use.reserve(held_by(uid, typed)))
         return document
 
-    def _address(self, spec: dict[str, Any], taken: set[str]) -> Iterator[FieldError]:
+    def _address(self, spec: dict[str, Any], taken: Container[str]) -> Iterator[FieldError]:
         """Set clusterIP, clusterIPs and the IP family, or say why the address that is asked for cannot be had."""
         listed = spec.get("clusterIPs") or []
         wanted = spec.get("clusterIP") or (listed[0] if listed else "")
@@ -146,7 +81,7 @@ class _Allocator:
         spec.setdefault("ipFamilies", [f"IPv{self.network.version}"])
         spec.setdefault("ipFamilyPolicy", "SingleStack")
 
-    def _address_errors(self, wanted: str, taken: set[str]) -> Iterator[FieldError]:
+    def _address_errors(self, wanted: str, taken: Container[str]) -> Iterator[FieldError]:
         path = "spec.clusterIPs"
         try:
             address = ipaddress.ip_address(wanted)
@@ -163,7 +98,7 @@ class _Allocator:
         elif wanted in taken:
             yield invalid(path, [wanted], f"failed to allocate IP {wanted}: provided IP is already allocated")
 
-    def _free_address(self, taken: set[str]) -> str:
+    def _free_address(self, taken: Container[str]) -> str:
         """A random free address, so that a new Service seldom gets what a deleted one had a moment ago."""
         places = cluster_addresses(self.network)
         for _ in range(_RANDOM_TRIES):
@@ -233,7 +168,7 @@ def _release_ports(spec: dict[str, Any], old: dict[str, Any]) -> None:
                 spec.pop(name, None)
 
 
-def _allocate_ports(spec: dict[str, Any], taken: set[int]) -> Iterator[FieldError]:
+def _allocate_ports(spec: dict[str, Any], taken: Container[int]) -> Iterator[FieldError]:
     """Give each port its node port; ports of different protocols with one number may share it."""
     ports = spec.get("ports") or []
     mine: dict[int, set[str]] = {}
@@ -258,12 +193,12 @@ def _allocate_ports(spec: dict[str, Any], taken: set[int]) -> Iterator[FieldErro
             continue
         shared = numbers.get(port.get("port"))
         if shared is None or port.get("protocol") in mine[shared]:
-            shared = _free_port(taken | mine.keys())
+            shared = _free_port(taken, mine)
         port["nodePort"] = numbers[port.get("port")] = shared
         mine.setdefault(shared, set()).add(port.get("protocol"))
 
 
-def _health_check_port(spec: dict[str, Any], old: dict[str, Any], taken: set[int]) -> Iterator[FieldError]:
+def _health_check_port(spec: dict[str, Any], old: dict[str, Any], taken: Container[int]) -> Iterator[FieldError]:
     """The port on which load balancers with `externalTrafficPolicy: Local` ask for health."""
     if not _wants_health_check(spec):
         if spec.get("healthCheckNodePort") == old.get("healthCheckNodePort"):
@@ -272,13 +207,13 @@ def _health_check_port(spec: dict[str, Any], old: dict[str, Any], taken: set[int
     wanted = spec.get("healthCheckNodePort")
     own = {port.get("nodePort") for port in spec.get("ports") or ()}
     if not wanted:
-        spec["healthCheckNodePort"] = _free_port(taken | own)
+        spec["healthCheckNodePort"] = _free_port(taken, own)
     elif wanted in taken or wanted in own:
         yield invalid("spec.healthCheckNodePort", wanted, "provided port is already allocated")
 
 
-def _free_port(taken: set[Any]) -> int:
-    free = [port for port in NODE_PORTS if port not in taken]
+def _free_port(taken: Container[int], own: Container[int]) -> int:
+    free = [port for port in NODE_PORTS if port not in taken and port not in own]
     if not free:
         raise ApiError("Internal error occurred: failed to allocate a nodePort: range is full")
     return random.choice(free)

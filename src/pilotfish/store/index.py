@@ -60,14 +60,10 @@ class Index:
             self._tell(event)
 
     def watch(self, resource: str, namespace: str | None, since: int | None) -> IndexWatch:
-        """A watch of what happened after `since`. Raises Expired when the history does not reach that far.
-
-        That includes revisions that were never reached: they come from another store, or from one that was restored.
-        """
-        if since is not None and not self._horizon <= since <= self.revision:
-            raise Expired(f"too old resource version: {since} (known are {self._horizon} to {self.revision})")
+        """A watch of what happened after `since`. Raises Expired when the history does not reach that far."""
         audience = (resource, namespace)
-        watch = IndexWatch(self, audience, self._events_since(audience, since), self._history.maxlen or HISTORY)
+        missed = [] if since is None else self.changes(resource, namespace, since)
+        watch = IndexWatch(self, audience, missed, self._history.maxlen or HISTORY)
         self._watches.setdefault(audience, set()).add(watch)
         return watch
 
@@ -87,11 +83,16 @@ class Index:
     def _listing(self, resource: str) -> _Listing:
         return self._resources.setdefault(resource, _Listing())
 
-    def _events_since(self, audience: Audience, since: int | None) -> Sequence[Event]:
-        resource, namespace = audience
+    def changes(self, resource: str, namespace: str | None, since: int) -> Sequence[Event]:
+        """What happened after `since`, in order of revision. Raises Expired when the history does not reach that far.
+
+        That includes revisions that were never reached: they come from another store, or from one that was restored.
+        """
+        if not self._horizon <= since <= self.revision:
+            raise Expired(f"too old resource version: {since} (known are {self._horizon} to {self.revision})")
         missed: list[Event] = []
-        for event in reversed(self._history) if since is not None else ():
-            if since is not None and event.stored.revision <= since:
+        for event in reversed(self._history):
+            if event.stored.revision <= since:
                 break
             key = event.stored.key
             if key.resource == resource and namespace in (None, key.namespace):

@@ -61,6 +61,9 @@ class JournaledStore:
         self._refuse_when_closed()
         return self._index.watch(resource, namespace, since)
 
+    def changes(self, resource: str, since: int) -> Sequence[Event]:
+        return self._index.changes(resource, None, since)
+
     async def create(self, key: Key, stamp: Stamp) -> Stored:
         if self._latest(key) is not None:
             raise AlreadyExists(f'{key.resource} "{key.name}" already exists', details=_details(key))

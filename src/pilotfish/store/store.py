@@ -7,7 +7,7 @@ through the `stamp` that it is handed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -88,6 +88,10 @@ class Store(Protocol):
 
     def watch(self, resource: str, namespace: str | None = None, since: int | None = None) -> Watch:
         """Changes after revision `since` (None: from now on). Raises Expired when that history is gone."""
+        ...
+
+    def changes(self, resource: str, since: int) -> Sequence[Event]:
+        """What a watch since then would have to tell by now, in order of revision. Raises Expired as a watch does."""
         ...
 
     async def close(self) -> None: ...

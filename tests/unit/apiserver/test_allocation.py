@@ -8,13 +8,14 @@ import msgspec
 import pytest
 
 from pilotfish.api.errors import Invalid
-from pilotfish.api.kinds import SCHEME, SERVICE
+from pilotfish.api.kinds import CONFIG_MAP, SCHEME, SERVICE
 from pilotfish.api.meta import Document
 from pilotfish.apiserver.allocation import NODE_PORTS, service_allocation
 from pilotfish.apiserver.bootstrap import ensure_default_objects
 from pilotfish.apiserver.patch import merge_patch
 from pilotfish.apiserver.resources import Resources
 from pilotfish.store.memory import MemoryStore
+from pilotfish.store.store import Stored
 
 
 class Services:
@@ -40,9 +41,10 @@ def spec_of(body: bytes) -> Document:
     return spec
 
 
-def with_services(test: Any, cidr: str = "10.96.0.0/16") -> None:
+def with_services(test: Any, cidr: str = "10.96.0.0/16", store: MemoryStore | None = None) -> None:
+    store = store or MemoryStore()
+
     async def body() -> None:
-        store = MemoryStore()
         resources = Resources(store, SCHEME, [service_allocation(cidr, store)])
         await ensure_default_objects(resources)
         await test(Services(resources))
@@ -98,6 +100,50 @@ def test_what_was_refused_is_free_again() -> None:
         assert (await services.create("b", clusterIP="10.96.0.20"))["clusterIP"] == "10.96.0.20"
 
     with_services(test)
+
+
+class CountsListings(MemoryStore):
+    """A store that counts how often its Services are listed."""
+
+    listed = 0
+
+    def list(self, resource: str, namespace: str | None = None) -> list[Stored]:
+        if resource == SERVICE.resource:
+            self.listed += 1
+        return super().list(resource, namespace)
+
+
+def test_a_write_looks_at_what_has_changed_alone() -> None:
+    store = CountsListings()
+
+    async def test(services: Services) -> None:
+        for number in range(20):
+            await services.create(f"s{number}", clusterIP=f"10.96.0.{number + 1}")
+        await services.delete("s3")
+        await services.create("again", clusterIP="10.96.0.4")
+        with pytest.raises(Invalid, match="provided IP is already allocated"):
+            await services.create("taken", clusterIP="10.96.0.5")
+        assert store.listed == 1
+
+    with_services(test, store=store)
+
+
+def test_what_is_in_use_is_known_after_the_history_is_gone() -> None:
+    store = CountsListings(history=4)
+
+    async def test(services: Services) -> None:
+        await services.create("a", clusterIP="10.96.0.1")
+        await services.create("b", clusterIP="10.96.0.2")
+        for number in range(6):
+            metadata = {"metadata": {"name": f"map-{number}"}}
+            await services.resources.create(CONFIG_MAP, "default", metadata)
+        await services.delete("a")
+        with pytest.raises(Invalid, match="provided IP is already allocated"):
+            await services.create("c", clusterIP="10.96.0.2")
+        await services.create("c", clusterIP="10.96.0.1")
+        assert store.listed == 2
+
+    with_services(test, store=store)
 
 
 def test_headless_services_have_no_address() -> None:

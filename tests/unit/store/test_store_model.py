@@ -126,11 +126,13 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> list[Event] | type[Expired]:
         try:
             watch = store.watch(resource, namespace, since)
+            changes = store.changes(resource, since)
         except Expired:
             return Expired
         async with asyncio.timeout(5):
             events = [await anext(watch) for _ in range(count)]
         watch.close()
+        assert [event for event in changes if namespace in (None, event.stored.key.namespace)] == events
         return events
 
     @invariant()
