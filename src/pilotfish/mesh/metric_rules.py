@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from pilotfish.api import cel
 from pilotfish.api.telemetry import Metrics, MetricSelector, MetricsOverrides
 from pilotfish.mesh import reporting
 from pilotfish.mesh.reporting import MetricRule
@@ -78,7 +79,7 @@ class _Rule:
         if override.disabled is not None:
             self._dropped = override.disabled
         for name, tag in override.tag_overrides.items():
-            if name:
+            if name and not cel.fault(tag.value or "''"):
                 self._tags[name] = None if tag.operation == "REMOVE" else tag.value
 
     def record(self, metric: str) -> MetricRule:

@@ -225,6 +225,13 @@ def test_tags_of_several_levels_are_merged() -> None:
     assert metrics.rule("tcp_sent_bytes_total").tags == (("a", "request.host"), ("response_code", None))
 
 
+def test_a_tag_whose_expression_envoy_would_refuse_stays_as_it_is() -> None:
+    spec = "metrics: [{overrides: [{tagOverrides: {a: {value: 'string(1)'}, b: {value: request.host}}}]}]"
+    metrics = directions(spec, mesh=DEFAULT).client.metrics
+    assert metrics is not None
+    assert metrics.rule("requests_total").tags == (("b", "request.host"),)
+
+
 # Tracing
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pilotfish.api.faults import forbidden, required
+from pilotfish.api import cel
+from pilotfish.api.faults import forbidden, invalid, required
 from pilotfish.api.istio_validation import values
 from pilotfish.api.istio_validation.values import Faults
 from pilotfish.api.one_of import one_of_faults
@@ -12,7 +13,7 @@ from pilotfish.api.telemetry import CustomTag, MetricsOverrides, ProviderRef, Te
 
 
 def telemetry(obj: Telemetry) -> Faults:
-    """The faults of a Telemetry. CEL expressions are read where they are used."""
+    """The faults of a Telemetry. A filter that Envoy would refuse is one: it would keep listeners from proxies."""
     spec = obj.spec
     yield from one_of_faults(spec, "spec")
     if spec.selector:
@@ -39,6 +40,8 @@ def telemetry(obj: Telemetry) -> Faults:
             yield required(
                 f"{path}.filter.expression", "an empty filter is no expression; leave it out to log everything"
             )
+        elif logging.filter and (why := cel.fault(logging.filter.expression)):
+            yield invalid(f"{path}.filter.expression", logging.filter.expression, f"must be a CEL expression: {why}")
 
 
 def telemetry_warnings(obj: Telemetry) -> Faults:
@@ -56,6 +59,10 @@ def telemetry_warnings(obj: Telemetry) -> Faults:
             if "" in overrides.tag_overrides:
                 where = f"spec.metrics[{position}].overrides[{place}].tagOverrides"
                 yield values.warning(where, "a tag without a name has no effect")
+            for name, tag in overrides.tag_overrides.items():
+                if tag.value and (why := cel.fault(tag.value)):
+                    where = f"spec.metrics[{position}].overrides[{place}].tagOverrides[{name}].value"
+                    yield values.warning(where, f"the tag stays as it is, since this is no CEL expression: {why}")
 
 
 def _providers(path: str, providers: Sequence[ProviderRef]) -> Faults:

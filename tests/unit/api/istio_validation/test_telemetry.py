@@ -36,6 +36,11 @@ def override(**more):
             "leave the value out",
         ),
         ({"accessLogging": [{"filter": {}}]}, "spec.accessLogging[0].filter.expression", "log everything"),
+        (
+            {"accessLogging": [{"filter": {"expression": "response.code >="}}]},
+            "spec.accessLogging[0].filter.expression",
+            "at character 17",
+        ),
     ],
 )
 def test_what_istio_refuses_is_refused_where_it_stands(spec, path, part, faults):
@@ -48,13 +53,14 @@ def test_what_istio_warns_of(warnings):
     spec = {
         "selector": {},
         "tracing": [{"providers": [{"name": "a"}, {"name": "b"}]}, {}],
-        **override(tagOverrides={"": {"value": "x"}}),
+        **override(tagOverrides={"": {"value": "x"}, "a": {"value": "string(1)"}}),
     }
     assert list(warnings("telemetry", spec)) == [
         "spec.selector",
         "spec.tracing",
         "spec.tracing[0].providers",
         "spec.metrics[0].overrides[0].tagOverrides",
+        "spec.metrics[0].overrides[0].tagOverrides[a].value",
     ]
 
 
