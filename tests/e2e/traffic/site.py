@@ -20,10 +20,12 @@ import pytest
 import yaml
 
 from pilotfish.api.errors import NotFound
-from pilotfish.api.kinds import POD, SCHEME
+from pilotfish.api.kinds import CONFIG_MAP, POD, SCHEME
 from pilotfish.client.http import HTTPClient
 from pilotfish.client.kubeconfig import read_kubeconfig
 from pilotfish.home import Home
+from pilotfish.mesh.meshconfig import CONFIG_MAP as MESH_CONFIG
+from pilotfish.mesh.meshconfig import CONFIG_MAP_KEY, ROOT_NAMESPACE
 from traffic import pki
 from traffic.cases import SERVICE, Answer, Case, Step, substituted
 
@@ -162,6 +164,21 @@ class Site:
             yield names
         finally:
             self.delete(objects)
+
+    @contextlib.contextmanager
+    def configured(self, settings: str) -> Iterator[None]:
+        """These fields of MeshConfig (YAML) are in place of what there was, while the context lasts."""
+        before = self._runner.run(self._client.get(CONFIG_MAP, MESH_CONFIG, ROOT_NAMESPACE)).data[CONFIG_MAP_KEY]
+        config = {**yaml.safe_load(before), **yaml.safe_load(substituted(settings, self.names))}
+        self._configure(yaml.safe_dump(config))
+        try:
+            yield
+        finally:
+            self._configure(before)
+
+    def _configure(self, text: str) -> None:
+        patch = {"data": {CONFIG_MAP_KEY: text}}
+        self._runner.run(self._client.patch(CONFIG_MAP, MESH_CONFIG, ROOT_NAMESPACE, patch))
 
     def settle(self, probe: Step, what: str) -> None:
         """Returns once the probe finds what it expects; fails with what it found last when it does not in time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import h11
 from websockets.frames import Frame, Opcode
@@ -13,18 +14,24 @@ from echo import connection
 from echo.instructions import HEADER, Server, received_request
 
 
-async def serve(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
-    """Requests until either side ends the connection. `first` is what was read of it already."""
+async def serve(
+    server: Server, told: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes
+) -> None:
+    """Requests until either side ends the connection. `told` is what is known of it, `first` what was read already."""
     protocol = h11.Connection(h11.SERVER)
     protocol.receive_data(first)
-    while await _request(server, protocol, reader, writer):
+    while await _request(server, told, protocol, reader, writer):
         if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE:
             return
         protocol.start_next_cycle()
 
 
 async def _request(
-    server: Server, protocol: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    server: Server,
+    told: dict[str, Any],
+    protocol: h11.Connection,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
 ) -> bool:
     """Answer one request; False when there is none, or none was answered."""
     request, body = None, b""
@@ -39,19 +46,18 @@ async def _request(
             return False
     assert request is not None
     if (b"upgrade", b"websocket") in request.headers:
-        await _websocket(server, reader, writer, request)
+        await _websocket(server, told, reader, writer, request)
         return False
     headers = [(name.decode(), value.decode("latin-1")) for name, value in request.headers]
     authority = dict(headers).get("host", "")
-    told = received_request(request.method.decode(), request.target.decode(), authority, headers, body)
-    wanted = server.instructed(told["headers"].get(HEADER), told["attempt"])
+    received = received_request(request.method.decode(), request.target.decode(), authority, headers, body)
+    wanted = server.instructed(received["headers"].get(HEADER), received["attempt"])
     await asyncio.sleep(wanted.delay)
     if wanted.reset:
         connection.reset(writer)
         return False
     version = f"HTTP/{request.http_version.decode()}"
-    report = json.dumps(server.report(version, connection.describe(writer), **told))
-    answer = (report if wanted.body is None else wanted.body).encode()
+    answer = server.answer(wanted, server.report(version, told, **received))
     head = [("content-type", "application/json"), ("x-version", server.version), *wanted.headers.items()]
     if wanted.trailers:
         head += [("transfer-encoding", "chunked"), ("trailer", ", ".join(wanted.trailers))]
@@ -69,7 +75,11 @@ async def _request(
 
 
 async def _websocket(
-    server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: h11.Request
+    server: Server,
+    told: dict[str, Any],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    request: h11.Request,
 ) -> None:
     """A report of the handshake, then each message as it came."""
     lines = [b"GET %s HTTP/1.1" % request.target, *(b"%s: %s" % header for header in request.headers), b"\r\n"]
@@ -79,9 +89,9 @@ async def _websocket(
         for event in protocol.events_received():
             if not isinstance(event, Frame):
                 headers = list(event.headers.raw_items())
-                told = received_request("GET", event.path, event.headers.get("host", ""), headers, b"")
+                received = received_request("GET", event.path, event.headers.get("host", ""), headers, b"")
                 protocol.send_response(protocol.accept(event))
-                report = server.report("websocket", connection.describe(writer), **told)
+                report = server.report("websocket", told, **received)
                 protocol.send_text(json.dumps(report).encode())
             elif event.opcode is Opcode.TEXT:
                 protocol.send_text(event.data)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from h2 import events
 from h2.config import H2Configuration
@@ -24,7 +24,9 @@ class _Request:
     trailers: list[tuple[str, str]] = field(default_factory=list)
 
 
-async def serve(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
+async def serve(
+    server: Server, told: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes
+) -> None:
     """Streams until the client ends the connection, each answered on its own."""
     protocol = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
     protocol.initiate_connection()
@@ -42,7 +44,7 @@ async def serve(server: Server, reader: asyncio.StreamReader, writer: asyncio.St
                     protocol.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 elif isinstance(event, events.StreamEnded):
                     request = requests.pop(event.stream_id)
-                    answers.create_task(_answer(server, protocol, writer, event.stream_id, request))
+                    answers.create_task(_answer(server, told, protocol, writer, event.stream_id, request))
                 elif isinstance(event, events.StreamReset):
                     requests.pop(event.stream_id, None)
             writer.write(protocol.data_to_send())
@@ -51,21 +53,25 @@ async def serve(server: Server, reader: asyncio.StreamReader, writer: asyncio.St
 
 
 async def _answer(
-    server: Server, protocol: H2Connection, writer: asyncio.StreamWriter, stream: int, request: _Request
+    server: Server,
+    told: dict[str, Any],
+    protocol: H2Connection,
+    writer: asyncio.StreamWriter,
+    stream: int,
+    request: _Request,
 ) -> None:
     pseudo = {name: value for name, value in request.headers if name.startswith(":")}
     headers = [(name, value) for name, value in request.headers if not name.startswith(":")]
-    told = received_request(pseudo[":method"], pseudo[":path"], pseudo[":authority"], headers, request.body)
-    told |= {"scheme": pseudo[":scheme"], "trailers": dict(request.trailers)}
-    wanted = server.instructed(told["headers"].get(HEADER), told["attempt"])
+    received = received_request(pseudo[":method"], pseudo[":path"], pseudo[":authority"], headers, request.body)
+    received |= {"scheme": pseudo[":scheme"], "trailers": dict(request.trailers)}
+    wanted = server.instructed(received["headers"].get(HEADER), received["attempt"])
     await asyncio.sleep(wanted.delay)
     if stream not in protocol.streams or protocol.streams[stream].closed:
         return  # the client has given up
     if wanted.reset:
         protocol.reset_stream(stream, ErrorCodes.INTERNAL_ERROR)
     else:
-        report = json.dumps(server.report("HTTP/2", connection.describe(writer), **told))
-        answer = (report if wanted.body is None else wanted.body).encode()
+        answer = server.answer(wanted, server.report("HTTP/2", told, **received))
         head = [(":status", str(wanted.status)), ("content-type", "application/json"), ("x-version", server.version)]
         protocol.send_headers(stream, [*head, *wanted.headers.items()])
         content = b"" if pseudo[":method"] == "HEAD" else answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,8 @@ class Instructions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Answer this in place of the report."""
     close: bool = False
     """Close the connection after the answer."""
+    recall: bool = False
+    """Answer with a list of the reports of earlier HTTP requests for this path that did not ask for it."""
 
 
 BEHAVE = Instructions()
@@ -42,6 +45,7 @@ class Server:
     name: str
     version: str
     lines: collections.Counter[str] = field(default_factory=collections.Counter)
+    reports: collections.deque[dict[str, Any]] = field(default_factory=lambda: collections.deque(maxlen=1000))
 
     def instructed(self, text: str | None, attempt: int | None = None) -> Instructions:
         """What to do with a request. Where no proxy counts attempts (TCP), equal instructions are attempts of one."""
@@ -57,6 +61,13 @@ class Server:
     def report(self, protocol: str, connection: dict[str, Any], **received: Any) -> dict[str, Any]:
         """What every protocol reports alike, and what one has to say besides."""
         return {"name": self.name, "version": self.version, "protocol": protocol, **connection, **received}
+
+    def answer(self, wanted: Instructions, report: dict[str, Any]) -> bytes:
+        """The body of an HTTP answer, and what is remembered of the request."""
+        if wanted.recall:
+            return json.dumps([known for known in self.reports if known["path"] == report["path"]]).encode()
+        self.reports.append(report)
+        return (json.dumps(report) if wanted.body is None else wanted.body).encode()
 
 
 def received_request(

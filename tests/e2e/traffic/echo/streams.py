@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import json
 import re
+from typing import Any
 
-from echo import connection, http1, http2
+from echo import connection, http1, http2, proxyprotocol
 from echo.instructions import HEADER, Server
 
 GREETING = b"hello from "
@@ -18,14 +19,21 @@ async def serve(server: Server, reader: asyncio.StreamReader, writer: asyncio.St
     """A connection on which the client speaks first."""
     with contextlib.suppress(ConnectionError, TimeoutError):
         first = await reader.read(connection.MAX_READ)
+        proxied, first = proxyprotocol.strip(first)
+        told = {**connection.describe(writer), **proxied}
+        if proxied and not first:
+            first = await reader.read(connection.MAX_READ)
+        if first.startswith(b"CONNECT "):
+            target, first = await _tunnel(reader, writer, first)
+            told["tunnel"] = target
         if not first:
             pass
         elif http2.PREFACE.startswith(first[: len(http2.PREFACE)]):
-            await http2.serve(server, reader, writer, first)
+            await http2.serve(server, told, reader, writer, first)
         elif _HTTP1.match(first):
-            await http1.serve(server, reader, writer, first)
+            await http1.serve(server, told, reader, writer, first)
         else:
-            await _echo(server, reader, writer, first)
+            await _echo(server, told, reader, writer, first)
     await _close(writer)
 
 
@@ -34,13 +42,22 @@ async def serve_first(server: Server, reader: asyncio.StreamReader, writer: asyn
     with contextlib.suppress(ConnectionError, TimeoutError):
         writer.write(GREETING + server.version.encode() + b"\n")
         if first := await reader.read(connection.MAX_READ):
-            await _echo(server, reader, writer, first)
+            await _echo(server, connection.describe(writer), reader, writer, first)
     await _close(writer)
 
 
-async def _echo(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
+async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> tuple[str, bytes]:
+    """Accept a CONNECT: its target, and the first bytes inside."""
+    head, _, rest = first.partition(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    return head.split()[1].decode(), rest or await reader.read(connection.MAX_READ)
+
+
+async def _echo(
+    server: Server, told: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes
+) -> None:
     """A report a line: instructions come as the line `x-echo {…}`."""
-    pending, told = first, connection.describe(writer)
+    pending = first
     while pending:
         line, newline, rest = pending.partition(b"\n")
         if not newline:
