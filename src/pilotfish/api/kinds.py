@@ -107,7 +107,7 @@ GATEWAY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "Gateway", "gateways", networking.Gateway,
     short_names=("gw",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     name_format="label", validate=istio_validation.gateway, warn=istio_validation.gateway_warnings,
-    not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
+    not_honoured=istio_validation.GATEWAY_NOT_HONOURED, columns=columns.NAME_AND_AGE,
 )  # fmt: skip
 SIDECAR = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "Sidecar", "sidecars", networking.Sidecar,

@@ -28,7 +28,7 @@ from pilotfish.cli.process import terminated
 from pilotfish.client.informer import Informer
 from pilotfish.client.informers import Informers
 from pilotfish.controllers import runtime as controllers
-from pilotfish.controllers.acceptance import Acceptance
+from pilotfish.controllers.acceptance import UNSERVED, Acceptance
 from pilotfish.home import Home
 from pilotfish.mesh import meshconfig, values
 from pilotfish.mesh.injection import NAMESPACE_LABEL, inject
@@ -57,10 +57,11 @@ async def serve(home: Home) -> None:
     resources = Resources(store, SCHEME, admissions=(inject_sidecars, service_allocation(settings.service_cidr, store)))
     await ensure_default_objects(resources, labels=INJECTED_NAMESPACES)
     client = LocalClient(resources)
-    informers, acceptance = Informers(client), Acceptance(client)
+    informers, acceptance, unserved = Informers(client), Acceptance(client), Acceptance(client, UNSERVED)
     model = Model(settings.cluster_domain)
     ranges = (settings.service_cidr, *ALLOCATED_RANGES)
     generator = Generator(model, ProxySettings(cluster_domain=settings.cluster_domain, mesh_ranges=ranges))
+    generator.on_unserved = unserved.report
     feed = Feed(informers, generator)
     ads = AdsServer(generator, settings.trust_domain, Blame(model, acceptance.report))
     authority = Authority.at(files, name=settings.trust_domain)
@@ -84,6 +85,7 @@ async def serve(home: Home) -> None:
                     name="controllers",
                 ),
                 group.create_task(acceptance.run(), name="acceptance"),
+                group.create_task(unserved.run(), name="unserved"),
                 group.create_task(serve_api(app, api), name="api"),
             ]
             await feed.synced()

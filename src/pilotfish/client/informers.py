@@ -19,6 +19,7 @@ class Informers:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._informers: dict[tuple[str, str | None, str, str], Informer[Any]] = {}
+        self._tasks: dict[tuple[str, str | None, str, str], asyncio.Task[Never]] = {}
         self._running: asyncio.TaskGroup | None = None
 
     def informer(
@@ -31,8 +32,15 @@ class Informers:
             found = Informer(self._client, kind, namespace, labels=labels, fields=fields)
             self._informers[selection] = found
             if self._running is not None:
-                self._running.create_task(found.run())
+                self._tasks[selection] = self._running.create_task(found.run())
         return found
+
+    def release(self, informer: Informer[Any]) -> None:
+        """Stop an informer that nobody follows any more, and forget what it knows."""
+        selection = next(key for key, known in self._informers.items() if known is informer)
+        del self._informers[selection]
+        if (task := self._tasks.pop(selection, None)) is not None:
+            task.cancel()
 
     async def synced(self) -> None:
         """Returns once every informer asked for so far has synced."""
@@ -42,11 +50,12 @@ class Informers:
     async def run(self) -> Never:
         """Run all informers until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for informer in self._informers.values():
-                group.create_task(informer.run())
+            for selection, informer in self._informers.items():
+                self._tasks[selection] = group.create_task(informer.run())
             self._running = group
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
                 self._running = None
+                self._tasks.clear()
         raise AssertionError("informers run until they are cancelled")

@@ -1,13 +1,15 @@
-"""What Envoys refuse of an object becomes a condition and an event on it, with Envoy's own words.
+"""What is wrong with an object as it is served becomes a condition and an event on it: what Envoys refuse, with their
+own words, and what a gateway cannot serve.
 
-The condition is there only while a proxy refuses something; one that is left from an earlier life of the control plane
-is taken away until a proxy refuses again.
+The condition is there only while something is wrong; one that is left from an earlier life of the control plane is
+taken away until it is found again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Never
 
 import msgspec
@@ -21,13 +23,22 @@ from pilotfish.client.events import EventRecorder
 from pilotfish.controllers import conditions
 from pilotfish.controllers.queue import WorkQueue
 
-CONDITION = "pilotfish.dev/Accepted"
-REASON = "RefusedByEnvoy"
+
+@dataclass(frozen=True)
+class Finding:
+    """A condition that is False while something is wrong, and the reason that it and the event give."""
+
+    condition: str
+    reason: str
+
+
+REFUSED = Finding("pilotfish.dev/Accepted", "RefusedByEnvoy")
+UNSERVED = Finding("pilotfish.dev/Served", "NotServed")
 
 ObjectKey = tuple[str, str, str]
 """(kind, namespace, name)."""
 
-CONDITIONED: dict[str, AnyKind] = {kind.kind: kind for kind in (kinds.SERVICE, kinds.SERVICE_ENTRY)}
+CONDITIONED: dict[str, AnyKind] = {kind.kind: kind for kind in (kinds.SERVICE, kinds.SERVICE_ENTRY, kinds.GATEWAY)}
 """Kinds that get the condition; of others only an event tells."""
 KINDS = CONDITIONED | {kinds.POD.kind: kinds.POD}
 
@@ -35,15 +46,16 @@ KINDS = CONDITIONED | {kinds.POD.kind: kinds.POD}
 class Acceptance:
     """Takes reports from code that must not wait, and writes them to the API in `run`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, finding: Finding = REFUSED) -> None:
         self._client = client
+        self._finding = finding
         self._events = EventRecorder(client, "pilotfish-xds")
         self._queue: WorkQueue[ObjectKey] = WorkQueue("acceptance")
         self._refused: dict[ObjectKey, str] = {}
         self._told: dict[ObjectKey, str] = {}
 
     def report(self, key: ObjectKey, message: str | None) -> None:
-        """Note what a proxy says of an object, or None when no proxy refuses anything of it any more."""
+        """Note what is wrong with an object, or None when nothing is any more."""
         if message is None:
             self._refused.pop(key, None)
         else:
@@ -55,7 +67,7 @@ class Acceptance:
         for kind in CONDITIONED.values():
             listing = await self._client.list(kind)
             for obj in listing.items:
-                if conditions.find(obj.status.conditions, CONDITION) is not None:
+                if conditions.find(obj.status.conditions, self._finding.condition) is not None:
                     self._queue.add((kind.kind, obj.namespace, obj.name))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._events.run())
@@ -70,23 +82,24 @@ class Acceptance:
             self._told.pop(key, None)
             return
         if message is not None and self._told.get(key) != message:
-            self._events.event(obj, "Warning", REASON, message)
+            self._events.event(obj, "Warning", self._finding.reason, message)
         self._told.pop(key, None)
         if message is not None:
             self._told[key] = message
         if kind.kind not in CONDITIONED:
             return
-        current = conditions.find(obj.status.conditions, CONDITION)
+        current = conditions.find(obj.status.conditions, self._finding.condition)
         if (current.message if current else None) != message:
-            wanted = conditions_with(obj.status.conditions, message)
+            wanted = conditions_with(obj.status.conditions, message, self._finding)
             await self._client.patch(kind, key[2], key[1], _patch(obj, wanted), subresource="status")
 
 
-def conditions_with(current: tuple[Condition, ...], message: str | None) -> tuple[Condition, ...]:
-    """The conditions of an object that proxies refuse with a message, or (None) accept."""
+def conditions_with(current: tuple[Condition, ...], message: str | None, finding: Finding) -> tuple[Condition, ...]:
+    """The conditions of an object with which something is wrong, or (None) nothing."""
     if message is None:
-        return conditions.without(current, CONDITION)
-    return conditions.with_condition(current, CONDITION, "False", REASON, message, timestamp(), touch=True)
+        return conditions.without(current, finding.condition)
+    name, reason = finding.condition, finding.reason
+    return conditions.with_condition(current, name, "False", reason, message, timestamp(), touch=True)
 
 
 def _patch(obj: Any, wanted: Iterable[Condition]) -> dict[str, Any]:

@@ -1,208 +1,126 @@
-"""What Istio's charts install of its gateways, and the Service of its control plane.
-
-A gateway is a Deployment whose pods injection completes (its template "gateway"), a Service and a ServiceAccount.
-"""
+"""Istio's Gateways as servers, found by the labels of the pods that serve them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from pilotfish.api import networking
+from pilotfish.api.meta import Object
+from pilotfish.api.networking.gateway import Server as GatewayServer
+from pilotfish.api.networking.tls import ServerTLSSettings
+from pilotfish.mesh import protocols
+from pilotfish.mesh.index import SelectorIndex
+from pilotfish.mesh.protocols import Protocol
+from pilotfish.mesh.records import Labels, ObjectKey, Record, labels_of
+from pilotfish.mesh.servers import ANYONE, CertificateFiles, ClientCheck, Server, ServerHost, Termination, Tls
 
-from pilotfish.api.gateways import GATEWAY_TEMPLATE, INJECT_TEMPLATES
-from pilotfish.api.meta import Document
-from pilotfish.mesh.sidecar import CONTAINER, METRICS_PORT, PROXY_UID
+_EVERYWHERE = ""  # Gateways select pods of every namespace
+_WORKLOAD = "builtin://"
+"""The credential that stands for the gateway's own certificate of the mesh (Istio)."""
 
-NAMESPACE = "istio-system"
-_RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "2000m", "memory": "1024Mi"}}
-
-
-@dataclass(frozen=True)
-class Port:
-    name: str
-    port: int
-    target: int
-
-    def document(self) -> Document:
-        return {"name": self.name, "port": self.port, "targetPort": self.target, "protocol": "TCP"}
-
-
-INGRESS_PORTS = (Port("status-port", 15021, 15021), Port("http2", 80, 8080), Port("https", 443, 8443))
-DEMO_INGRESS_PORTS = (*INGRESS_PORTS, Port("tcp", 31400, 31400), Port("tls", 15443, 15443))
-EGRESS_PORTS = (Port("http2", 80, 8080), Port("https", 443, 8443))
-_ISTIOD_PORTS = (
-    Port("grpc-xds", 15010, 15010),
-    Port("https-dns", 15012, 15012),
-    Port("https-webhook", 443, 15017),
-    Port("http-monitoring", 15014, 15014),
-)
+_CLIENT_CHECK = {
+    "MUTUAL": ClientCheck.REQUIRED,
+    "ISTIO_MUTUAL": ClientCheck.REQUIRED,
+    "OPTIONAL_MUTUAL": ClientCheck.OPTIONAL,
+}
+_PASSED_ON = {"PASSTHROUGH": Tls.PASSTHROUGH, "AUTO_PASSTHROUGH": Tls.AUTO_PASSTHROUGH}
+_VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
 
 
-def owned(component: str) -> dict[str, str]:
-    """The labels by which an installation finds what it wrote."""
-    return {
-        "install.operator.istio.io/owning-resource": "installed-state",
-        "operator.istio.io/component": component,
-        "istio.io/rev": "default",
-        "release": "istio",
-    }
+class _Held(Record):
+    selector: Labels
+    servers: tuple[Server, ...]
 
 
-def istiod_service() -> Document:
-    """The control plane, by the name under which proxies know it."""
-    about = {
-        "name": "istiod",
-        "namespace": NAMESPACE,
-        "labels": {**owned("Pilot"), "app": "istiod", "istio": "pilot"},
-    }
-    ports = [port.document() for port in _ISTIOD_PORTS]
-    spec: Document = {"type": "ClusterIP", "selector": {"app": "istiod", "istio": "pilot"}, "ports": ports}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": spec}
+class Gateways:
+    """All Gateways of the mesh."""
+
+    def __init__(self) -> None:
+        self._held: dict[ObjectKey, _Held] = {}
+        self._selecting: SelectorIndex[ObjectKey] = SelectorIndex()
+        self._everyones: set[ObjectKey] = set()
+
+    def servers(self, labels: Labels) -> tuple[Server, ...]:
+        """The servers of all Gateways that select pods with these labels, those of the oldest first."""
+        selecting = (*self._selecting.matching(_EVERYWHERE, labels), *self._everyones)
+        found = [server for key in dict.fromkeys(selecting) for server in self._held[key].servers]
+        return tuple(sorted(found, key=lambda server: server.age))
+
+    def apply(self, before: Object | None, after: Object | None) -> frozenset[str]:
+        """Take in a changed object; gives the names ("<namespace>/<name>") of Gateways that are not what they were."""
+        obj = after if after is not None else before
+        if not isinstance(obj, networking.Gateway):
+            return frozenset()
+        key = ObjectKey("Gateway", obj.namespace, obj.name)
+        had = self._held.pop(key, None)
+        self._selecting.discard(key)
+        self._everyones.discard(key)
+        held = None
+        if after is not None:
+            held = self._held[key] = _Held(labels_of(obj.spec.selector), servers_of(obj))
+            if held.selector:
+                self._selecting.put(key, _EVERYWHERE, held.selector)
+            else:
+                self._everyones.add(key)
+        return frozenset() if had == held else frozenset({f"{key.namespace}/{key.name}"})
 
 
-@dataclass(frozen=True)
-class Gateway:
-    """A gateway to be installed: `component` is "ingressGateways" or "egressGateways", `settings` its values, and
-    `entry` what stands among the components, which wins.
-    """
-
-    component: str
-    entry: Document
-    settings: Document
-
-    @property
-    def name(self) -> str:
-        return str(self.entry["name"])
-
-    @property
-    def ingress(self) -> bool:
-        return self.component == "ingressGateways"
-
-    @property
-    def kubernetes(self) -> Document:
-        """The entry's `k8s`: settings of the objects, in Kubernetes' words."""
-        held: Document = self.entry.get("k8s") or {}
-        return held
-
-    @property
-    def service_account(self) -> str:
-        return f"{self.name}-service-account"
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """The labels by which its pods are known."""
-        usual = {"app": self.name, "istio": "ingressgateway" if self.ingress else "egressgateway"}
-        return {**usual, **(self.settings.get("labels") or {}), **(self.entry.get("label") or {})}
-
-    @property
-    def ports(self) -> list[Document]:
-        usual = INGRESS_PORTS if self.ingress else EGRESS_PORTS
-        found: list[Document] = self.settings.get("ports") or [port.document() for port in usual]
-        return found
-
-    def about(self, name: str) -> Document:
-        """The metadata of one of its objects."""
-        component = self.component[0].upper() + self.component[1:]
-        return {"name": name, "namespace": NAMESPACE, "labels": {**owned(component), **self.labels}}
+def servers_of(gateway: networking.Gateway) -> tuple[Server, ...]:
+    """What a Gateway asks its pods to serve."""
+    return tuple(_server(gateway, position, server) for position, server in enumerate(gateway.spec.servers))
 
 
-def gateway_objects(gateway: Gateway) -> tuple[Document, ...]:
-    """All that is installed of a gateway."""
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": gateway.about(gateway.service_account)}
-    return account, _service(gateway), _deployment(gateway)
+def _server(gateway: networking.Gateway, position: int, server: GatewayServer) -> Server:
+    protocol = protocols.parse(server.port.protocol)
+    tls = Tls.NONE
+    if server.tls is not None and not protocol.is_http:
+        tls = _PASSED_ON.get(server.tls.mode, Tls.TERMINATE)
+    return Server(
+        source=ObjectKey("Gateway", gateway.namespace, gateway.name),
+        created=gateway.metadata.creation_timestamp or "",
+        position=position,
+        port=server.port.number,
+        port_name=server.port.name,
+        protocol=Protocol.TCP if protocol is Protocol.AUTO else protocol,
+        hosts=_hosts(server.hosts, gateway.namespace),
+        bind=server.bind,
+        label=server.name,
+        tls=tls,
+        termination=_termination(server.tls) if server.tls is not None and tls is Tls.TERMINATE else None,
+        https_redirect=server.tls is not None and server.tls.https_redirect,
+    )
 
 
-def _service(gateway: Gateway) -> Document:
-    settings = gateway.settings
-    spec: dict[str, Any] = {
-        "type": settings.get("type") or ("LoadBalancer" if gateway.ingress else "ClusterIP"),
-        "selector": gateway.labels,
-        "ports": gateway.ports,
-    }
-    spec |= {k: settings[k] for k in ("loadBalancerIP", "externalTrafficPolicy") if settings.get(k)}
-    about = gateway.about(gateway.name)
-    annotations = {**(settings.get("serviceAnnotations") or {}), **(gateway.kubernetes.get("serviceAnnotations") or {})}
-    if annotations:
-        about["annotations"] = annotations
-    spec |= gateway.kubernetes.get("service") or {}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": spec}
+def _hosts(hosts: tuple[str, ...], own: str) -> tuple[ServerHost, ...]:
+    """Hosts as "<namespace>/<host>", where "." is the Gateway's namespace and "*", like none at all, is any."""
+    found = []
+    for host in hosts:
+        namespace, slash, hostname = host.rpartition("/")
+        found.append(ServerHost({".": own}.get(namespace, namespace) if slash else ANYONE, hostname.lower()))
+    return tuple(dict.fromkeys(found))
 
 
-def _deployment(gateway: Gateway) -> Document:
-    """Without a number of replicas unless one is asked for, so that installing again leaves a scaled one alone."""
-    replicas = _chosen(gateway, "replicaCount") or gateway.settings.get("autoscaleMin")
-    spec: Document = {
-        **({"replicas": replicas} if replicas else {}),
-        "selector": {"matchLabels": gateway.labels},
-        "strategy": {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": "25%"}},
-        "template": {"metadata": _pod_metadata(gateway), "spec": _pod_spec(gateway)},
-    }
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": gateway.about(gateway.name), "spec": spec}
-
-
-def _pod_metadata(gateway: Gateway) -> Document:
-    labels = {
-        **gateway.labels,
-        "sidecar.istio.io/inject": "true",
-        "service.istio.io/canonical-name": gateway.name,
-        "service.istio.io/canonical-revision": "latest",
-    }
-    annotations = {
-        INJECT_TEMPLATES: GATEWAY_TEMPLATE,
-        "prometheus.io/port": "15020",
-        "prometheus.io/scrape": "true",
-        "prometheus.io/path": "/stats/prometheus",
-        **(gateway.settings.get("podAnnotations") or {}),
-        **(gateway.kubernetes.get("podAnnotations") or {}),
-    }
-    return {"labels": labels, "annotations": annotations}
-
-
-def _pod_spec(gateway: Gateway) -> Document:
-    volumes = [*_mounted(gateway, "secretVolumes", "secret", "secretName")]
-    volumes += _mounted(gateway, "configVolumes", "configMap", "name")
-    environment = [{"name": name, "value": str(value)} for name, value in (gateway.settings.get("env") or {}).items()]
-    container: Document = {
-        "name": CONTAINER,
-        "image": "auto",
-        "ports": [
-            *({"containerPort": _target(port), "protocol": port.get("protocol", "TCP")} for port in gateway.ports),
-            {"containerPort": METRICS_PORT, "protocol": "TCP", "name": "http-envoy-prom"},
-        ],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "privileged": False,
-            "readOnlyRootFilesystem": True,
-        },
-        "resources": _chosen(gateway, "resources") or _RESOURCES,
-    }
-    if environment := [*environment, *(gateway.kubernetes.get("env") or ())]:
-        container["env"] = environment
-    if volumes:
-        container["volumeMounts"] = [mount for mount, _ in volumes]
-    spec: Document = {
-        "serviceAccountName": gateway.service_account,
-        "securityContext": {"runAsUser": PROXY_UID, "runAsGroup": PROXY_UID, "runAsNonRoot": True},
-        "containers": [container, *(gateway.settings.get("additionalContainers") or ())],
-    }
-    if volumes:
-        spec["volumes"] = [volume for _, volume in volumes]
-    return spec | {name: value for name in ("nodeSelector", "tolerations") if (value := _chosen(gateway, name))}
-
-
-def _mounted(gateway: Gateway, values: str, kind: str, reference: str) -> Iterator[tuple[Document, Document]]:
-    """The mounts and volumes of the values' list of Secrets or ConfigMaps, which need not exist."""
-    for item in gateway.settings.get(values) or ():
-        source = {reference: item.get("secretName") or item.get("configMapName"), "optional": True}
-        mount = {"name": item["name"], "mountPath": item["mountPath"], "readOnly": True}
-        yield mount, {"name": item["name"], kind: source}
-
-
-def _chosen(gateway: Gateway, name: str) -> Any:
-    """A setting that a gateway's entry and its values know by the same name."""
-    return gateway.kubernetes.get(name) or gateway.settings.get(name)
-
-
-def _target(port: Document) -> Any:
-    return port.get("targetPort") or port["port"]
+def _termination(tls: ServerTLSSettings) -> Termination:
+    check = _CLIENT_CHECK.get(tls.mode, ClientCheck.NONE)
+    names = tls.credential_names or ((tls.credential_name,) if tls.credential_name else ())
+    workload = tls.mode == "ISTIO_MUTUAL" or any(name.startswith(_WORKLOAD) for name in names)
+    own = tls.tls_certificates or (tls,)
+    roots = ""
+    if check is not ClientCheck.NONE and names and not workload:
+        roots = tls.ca_cert_credential_name or names[0]
+    return Termination(
+        credentials=() if workload else names,
+        files=()
+        if workload or names
+        else tuple(CertificateFiles(each.server_certificate, each.private_key) for each in own),
+        workload=workload,
+        client=check,
+        root_credential=roots,
+        roots="" if workload or names else tls.ca_certificates,
+        revoked=tls.ca_crl,
+        subject_names=tls.subject_alt_names,
+        key_hashes=tls.verify_certificate_spki,
+        certificate_hashes=tls.verify_certificate_hash,
+        accept_untrusted=bool(tls.insecure_skip_verify),
+        min_version=_VERSIONS.get(tls.min_protocol_version, ""),
+        max_version=_VERSIONS.get(tls.max_protocol_version, ""),
+        cipher_suites=tls.cipher_suites,
+    )

@@ -21,7 +21,7 @@ from pilotfish.api.install import IstioOperator
 from pilotfish.api.istio_validation import GATEWAY_COMPONENTS
 from pilotfish.api.kinds import ISTIO_OPERATOR
 from pilotfish.api.meta import Document, metadata_of
-from pilotfish.mesh import gateways, meshconfig, values
+from pilotfish.mesh import charts, meshconfig, values
 
 NAMESPACE = meshconfig.ROOT_NAMESPACE
 INSTALLED_STATE = "installed-state"
@@ -50,7 +50,7 @@ PROFILES: Mapping[str, Document] = {
         "components": {"egressGateways": [{"name": "istio-egressgateway", "enabled": True}]},
         "values": {
             "global": {"proxy": {"resources": {"requests": {"cpu": "10m", "memory": "40Mi"}}}},
-            "gateways": {"istio-ingressgateway": {"ports": [p.document() for p in gateways.DEMO_INGRESS_PORTS]}},
+            "gateways": {"istio-ingressgateway": {"ports": [p.document() for p in charts.DEMO_INGRESS_PORTS]}},
         },
     },
     "minimal": {"components": {"ingressGateways": [{"name": "istio-ingressgateway", "enabled": False}]}},
@@ -234,22 +234,22 @@ def _yaml(document: Document) -> str:
 
 
 def _config_map(name: str, **data: str) -> Document:
-    metadata = {"name": name, "namespace": NAMESPACE, "labels": gateways.owned("Pilot")}
+    metadata = {"name": name, "namespace": NAMESPACE, "labels": charts.owned("Pilot")}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
 def _component_objects(spec: Document) -> Iterator[Document]:
     components = spec["components"]
     if components.get("pilot", {}).get("enabled", True):
-        yield gateways.istiod_service()
+        yield charts.istiod_service()
     for component in GATEWAY_COMPONENTS:
         name = f"istio-{component.removesuffix('Gateways')}gateway"
         settings = _mapping(_mapping(spec["values"], "gateways", "spec.values"), name, "spec.values.gateways")
         for entry in components.get(component) or ():
             kubernetes = _mapping(entry, "k8s", f"spec.components.{component}[{entry['name']}]")
             if entry.get("enabled", False):
-                gateway = gateways.Gateway(component, {**entry, "k8s": kubernetes}, settings)
-                yield from gateways.gateway_objects(gateway)
+                gateway = charts.Gateway(component, {**entry, "k8s": kubernetes}, settings)
+                yield from charts.gateway_objects(gateway)
 
 
 def _mapping(parent: Document, name: str, path: str) -> Document:

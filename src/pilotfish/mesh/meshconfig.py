@@ -37,6 +37,16 @@ class ProxyStatsMatcher(Struct):
     inclusion_regexps: tuple[str, ...] = ()
 
 
+class GatewayTopology(Struct):
+    """What stands in front of a gateway; `proxy_protocol` is an empty mapping where connections begin with a PROXY
+    header.
+    """
+
+    num_trusted_proxies: int = 0
+    forward_client_cert_details: str = "UNDEFINED"
+    proxy_protocol: dict[str, Any] | None = None
+
+
 class ProxyConfig(Struct):
     """One proxy's settings: the mesh's `defaultConfig`, overlaid by a pod's annotation `proxy.istio.io/config`."""
 
@@ -69,7 +79,7 @@ class ProxyConfig(Struct):
     sds: Any = None
     envoy_access_log_service: Any = None
     envoy_metrics_service: Any = None
-    gateway_topology: Any = None
+    gateway_topology: GatewayTopology | None = None
     readiness_probe: Any = None
     proxy_stats_matcher: ProxyStatsMatcher | None = None
     ca_certificates_pem: tuple[str, ...] = ()
@@ -179,6 +189,7 @@ _HONOURED = {
 }
 _HONOURED_OF_PROXY = {
     "concurrency",
+    "gatewayTopology",
     "holdApplicationUntilProxyStarts",
     "image",
     "proxyMetadata",
@@ -225,6 +236,11 @@ _PROXY_WORDS: Mapping[str, tuple[str, ...]] = {
         "CANONICAL_NAME_AND_NAMESPACE",
     ),
 }
+_TOPOLOGY_WORDS: Mapping[str, tuple[str, ...]] = {
+    "forward_client_cert_details": (
+        "UNDEFINED", "SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY",
+    ),
+}  # fmt: skip
 _OUTBOUND_MODES = ("ALLOW_ANY", "REGISTRY_ONLY", "ALLOW_ANY_DYNAMIC_DNS")
 _INBOUND_MODES = ("PASSTHROUGH", "LOCALHOST")
 
@@ -260,7 +276,7 @@ def overlay_proxy_config(base: ProxyConfig, overlay: Document, path: str = "") -
     Raises Invalid, naming each faulty field below `path`.
     """
     given = _convert(ProxyConfig, overlay, path)
-    faults = list(_word_faults(given, _PROXY_WORDS, path))
+    faults = list(_proxy_faults(given, path))
     if faults:
         raise _invalid(faults)
     names = {f.encode_name: f.name for f in msgspec.structs.fields(ProxyConfig)}
@@ -307,7 +323,7 @@ def _below(path: str, name: str) -> str:
 
 def _faults(config: MeshConfig, path: str) -> Iterator[FieldError]:
     yield from _word_faults(config, _MESH_WORDS, path)
-    yield from _word_faults(config.default_config, _PROXY_WORDS, _below(path, "defaultConfig"))
+    yield from _proxy_faults(config.default_config, _below(path, "defaultConfig"))
     yield from providers.faults(config.extension_providers, _below(path, "extensionProviders"))
     modes = (
         ("outboundTrafficPolicy.mode", config.outbound_traffic_policy.mode, _OUTBOUND_MODES),
@@ -331,8 +347,18 @@ def _faults(config: MeshConfig, path: str) -> Iterator[FieldError]:
         yield FieldError(path=where, message="expected 0 (all cores) or a number of worker threads")
 
 
+def _proxy_faults(config: ProxyConfig, path: str) -> Iterator[FieldError]:
+    yield from _word_faults(config, _PROXY_WORDS, path)
+    topology = config.gateway_topology
+    if topology is not None:
+        where = _below(path, "gatewayTopology")
+        yield from _word_faults(topology, _TOPOLOGY_WORDS, where)
+        if topology.num_trusted_proxies < 0:
+            yield FieldError(path=f"{where}.numTrustedProxies", message="expected a number of at least 0")
+
+
 def _word_faults(
-    config: MeshConfig | ProxyConfig, words: Mapping[str, tuple[str, ...]], path: str
+    config: MeshConfig | ProxyConfig | GatewayTopology, words: Mapping[str, tuple[str, ...]], path: str
 ) -> Iterator[FieldError]:
     for spec in msgspec.structs.fields(type(config)):
         if spec.name in words:

@@ -6,25 +6,31 @@ host, a pod the hosts that hold or select it, a Service or ServiceEntry the host
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pilotfish.api import core, discovery, networking
 from pilotfish.api.meta import Object
 from pilotfish.mesh import translate
+from pilotfish.mesh.gateways import Gateways
+from pilotfish.mesh.hostnames import matches
 from pilotfish.mesh.hosts import assemble, choose, reached_at
 from pilotfish.mesh.index import LabelIndex, MultiMap, SelectorIndex
+from pilotfish.mesh.meshconfig import ROOT_NAMESPACE
+from pilotfish.mesh.policies import BY_DEFAULT, Exports, Policies, Viewer
 from pilotfish.mesh.records import (
     Host,
     HostKey,
     Labels,
     ObjectKey,
     Registry,
+    SecretKey,
     Target,
     Workload,
     WorkloadKey,
     WorkloadKind,
 )
+from pilotfish.mesh.seen import Destination, Seen
 from pilotfish.mesh.translate import Declaration, Slice
 
 Change = tuple[Object | None, Object | None]
@@ -33,22 +39,37 @@ Change = tuple[Object | None, Object | None]
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """What a batch of changes did: each host and workload that is not what it was, before and after."""
+    """What a batch of changes did: each host and workload that is not what it was, before and after.
+
+    `names` are the host names (in lower case) to look at again: those of the hosts, and those that changed policies are
+    about. `gateways` ("<namespace>/<name>") and `secrets` are those that are not what they were.
+    """
 
     hosts: Mapping[HostKey, tuple[Host | None, Host | None]] = field(default_factory=dict)
     workloads: Mapping[WorkloadKey, tuple[Workload | None, Workload | None]] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+    gateways: frozenset[str] = frozenset()
+    secrets: frozenset[SecretKey] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.hosts or self.workloads)
+        return bool(self.hosts or self.workloads or self.names or self.gateways or self.secrets)
 
 
 class Model:
     """All hosts and workloads of the mesh, as the objects that were applied so far define them."""
 
-    def __init__(self, cluster_domain: str = "cluster.local", export_to: tuple[str, ...] = ("*",)) -> None:
-        """`export_to` is who sees services that do not say it (Istio: defaultServiceExportTo)."""
+    def __init__(
+        self,
+        cluster_domain: str = "cluster.local",
+        exports: Exports = BY_DEFAULT,
+        root_namespace: str = ROOT_NAMESPACE,
+    ) -> None:
         self.cluster_domain = cluster_domain
-        self._export_to = export_to
+        self.root_namespace = root_namespace
+        self._exports = exports
+        self.policies = Policies(cluster_domain, root_namespace, exports)
+        self.gateways = Gateways()
+        self._secrets: dict[SecretKey, core.Secret] = {}
         self._hosts: dict[HostKey, Host] = {}
         self._namespaces_of: MultiMap[str, str] = MultiMap()  # host name in lower case → namespaces that define it
         self._declared_by: dict[ObjectKey, tuple[Declaration, ...]] = {}
@@ -64,7 +85,7 @@ class Model:
 
     def empty(self) -> Model:
         """A model of nothing under the same rules."""
-        return Model(self.cluster_domain, self._export_to)
+        return Model(self.cluster_domain, self._exports, self.root_namespace)
 
     # Reading
 
@@ -76,8 +97,9 @@ class Model:
         return iter(self._hosts.values())
 
     def host_names(self) -> Iterator[str]:
-        """Every host name, in lower case."""
-        return iter(self._namespaces_of)
+        """Every host name of the registry and of policies that route, in lower case."""
+        yield from self._namespaces_of
+        yield from (name for name in self.policies.host_names() if not self._namespaces_of.count(name))
 
     def definitions(self, hostname: str) -> list[Host]:
         """Each namespace's definition of a host name (in lower case)."""
@@ -86,6 +108,20 @@ class Model:
     def seen_from(self, namespace: str, hostname: str) -> Host | None:
         """The host that proxies of a namespace mean by a name (in lower case): their own, else the oldest they see."""
         return choose(self.definitions(hostname), namespace)
+
+    def look(self, viewer: Viewer, hostname: str) -> Seen | None:
+        """A host with the policies that apply to it; None where the viewer sees neither it nor what would route it."""
+        host = self.seen_from(viewer.namespace, hostname)
+        routing = self.policies.routing(viewer, hostname)
+        if host is None and (routing is None or hostname not in routing.hosts):
+            return None
+        destinations = (self._destination(viewer, name) for name in routing.destinations) if routing else ()
+        rule = self.policies.rule(viewer, host.service) if host else None
+        return Seen(hostname, host, rule, routing, tuple(d for d in destinations if d is not None))
+
+    def _destination(self, viewer: Viewer, hostname: str) -> Destination | None:
+        host = self.seen_from(viewer.namespace, hostname)
+        return Destination(hostname, host.service, self.policies.rule(viewer, host.service)) if host else None
 
     def workload(self, key: WorkloadKey) -> Workload | None:
         return self._workloads.get(key)
@@ -112,11 +148,32 @@ class Model:
         found.sort(key=lambda target: (target.number, target.service.age, target.port.number))
         return tuple({target.number: target for target in reversed(found)}.values())[::-1]
 
+    def target_ports(self, namespace: str, labels: Labels, workload: Workload | None) -> dict[int, int]:
+        """On which of its own ports a workload is reached by the TCP ports of the services that select it.
+
+        Where two services have a port of one number, the oldest says where it leads.
+        """
+        services = [self._hosts[key].service for key in self._selecting.matching(namespace, labels)]
+        found: dict[int, int] = {}
+        for service in sorted(services, key=lambda service: service.age):
+            for port in service.ports:
+                number = reached_at(service, port, workload)
+                if number is not None and not port.key.udp:
+                    found.setdefault(port.number, number)
+        return found
+
+    def secret(self, key: SecretKey) -> core.Secret | None:
+        """A Secret, of those that were applied."""
+        return self._secrets.get(key)
+
     # Changing
 
     def apply(self, changes: Iterable[Change]) -> Touched:
         """Take in changed objects; kinds that define nothing of the model are ignored."""
         dirty: set[HostKey] = set()
+        patterns: set[str] = set()
+        gateways: set[str] = set()
+        secrets: set[SecretKey] = set()
         workloads: dict[WorkloadKey, Workload | None] = {}
         for old, new in changes:
             match new if new is not None else old:
@@ -137,17 +194,55 @@ class Model:
                     key = WorkloadKey(obj.namespace, obj.name, WorkloadKind.ENTRY)
                     work = translate.workload_entry(obj) if new is not None else None
                     dirty |= self._work(key, work, workloads)
+                case networking.Gateway():
+                    gateways |= self.gateways.apply(old, new)
+                case core.Secret() as obj:
+                    secrets |= self._keep(SecretKey(obj.namespace, obj.name), obj if new is not None else None)
+                case _:
+                    patterns |= self.policies.apply(old, new)
+        hosts = self._reassemble(dirty)
         return Touched(
-            hosts=self._reassemble(dirty),
+            hosts=hosts,
+            names=self._names(hosts, patterns),
+            gateways=frozenset(gateways),
+            secrets=frozenset(secrets),
             workloads={
                 k: (was, self._workloads.get(k)) for k, was in workloads.items() if was != self._workloads.get(k)
             },
         )
 
-    def export_by_default(self, export_to: tuple[str, ...]) -> Touched:
-        """Change who sees services that do not say it."""
-        self._export_to = export_to
-        return Touched(hosts=self._reassemble(set(self._hosts)))
+    def export_by_default(self, exports: Exports) -> Touched:
+        """Change who sees what does not say it."""
+        self._exports = exports
+        patterns = self.policies.export_by_default(exports)
+        hosts = self._reassemble(set(self._hosts))
+        return Touched(hosts=hosts, names=self._names(hosts, patterns))
+
+    def _names(
+        self, hosts: Mapping[HostKey, tuple[Host | None, Host | None]], about: Collection[str]
+    ) -> frozenset[str]:
+        """The host names to look at again after these hosts changed, and policies about these names and wildcards."""
+        redefined = {
+            key.hostname
+            for key, (was, now) in hosts.items()
+            if was is None or now is None or was.service != now.service
+        }
+        wildcards = [pattern for pattern in about if pattern.startswith("*")]
+        named = {pattern for pattern in about if pattern not in wildcards}
+        if wildcards:
+            named.update(name for name in self.host_names() if any(matches(name, pattern) for pattern in wildcards))
+            named.update(wildcards)
+        leading = (routing for name in redefined | named for routing in self.policies.routed_to(name))
+        led = {host for routing in leading for host in routing.hosts}
+        led.update(name for name in self._namespaces_of if any(matches(name, w) for w in led if w.startswith("*")))
+        return frozenset({key.hostname for key in hosts} | named | led)
+
+    def _keep(self, key: SecretKey, secret: core.Secret | None) -> set[SecretKey]:
+        before = self._secrets.pop(key, None)
+        if secret is not None:
+            self._secrets[key] = secret
+        same = before is not None and secret is not None and before.data == secret.data
+        return set() if same or before is secret else {key}
 
     def _declare(self, source: ObjectKey, declared: tuple[Declaration, ...]) -> set[HostKey]:
         before = self._declared_by.pop(source, ())
@@ -242,7 +337,7 @@ class Model:
             [(declaration, self._selected(declaration)) for declaration in declarations.values()],
             slices,
             self._workloads,
-            self._export_to,
+            self._exports.services,
         )
 
     def _selected(self, declaration: Declaration) -> list[Workload]:

@@ -6,7 +6,7 @@ Hashes are kept once computed, since records are the keys of every cache behind 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, dataclass_transform
 
 import msgspec
@@ -27,6 +27,16 @@ class Record(msgspec.Struct, frozen=True, cache_hash=True, weakref=True):
 
 def labels_of(labels: Mapping[str, str]) -> Labels:
     return tuple(sorted(labels.items()))
+
+
+def exported(to: Iterable[str]) -> tuple[str, ...]:
+    """An `exportTo` list in order, without what is said twice."""
+    return tuple(sorted({word.strip() for word in to} - {""}))
+
+
+def visible(export_to: Collection[str], owner: str, namespace: str) -> bool:
+    """Whether a namespace sees what another one exports to these ("*" for all, "." for its own)."""
+    return "*" in export_to or namespace in export_to or ("." in export_to and namespace == owner)
 
 
 class HostKey(NamedTuple):
@@ -55,6 +65,11 @@ class WorkloadKey(NamedTuple):
     namespace: str
     name: str
     kind: WorkloadKind = WorkloadKind.POD
+
+
+class SecretKey(NamedTuple):
+    namespace: str
+    name: str
 
 
 class Registry(enum.StrEnum):
@@ -138,13 +153,18 @@ class Service(Record):
         return self.created, self.namespace, self.name, self.hostname
 
     @property
+    def by_name(self) -> bool:
+        """Whether proxies look its endpoints' names up."""
+        return self.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
+
+    @property
     def headless(self) -> bool:
         """A Kubernetes service without an address of its own."""
         return self.registry is Registry.KUBERNETES and self.resolution is Resolution.PASSTHROUGH
 
     def visible_in(self, namespace: str) -> bool:
         """Whether proxies of a namespace see this host (Istio: exportTo)."""
-        return not {"*", namespace, "." if namespace == self.namespace else "*"}.isdisjoint(self.export_to)
+        return visible(self.export_to, self.namespace, namespace)
 
 
 class Endpoint(Record):

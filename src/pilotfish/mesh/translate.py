@@ -16,6 +16,7 @@ from pilotfish.mesh.records import (
     Workload,
     WorkloadKey,
     WorkloadKind,
+    exported,
     labels_of,
 )
 
@@ -82,7 +83,7 @@ def service(obj: core.Service, cluster_domain: str) -> tuple[Declaration, ...]:
     addresses = () if obj.headless else tuple(dict.fromkeys(filter(None, (spec.cluster_ip, *spec.cluster_ips))))
     if not addresses and not obj.headless:
         return ()  # its address is yet to be assigned
-    exported = obj.metadata.annotations.get(EXPORT_TO, "")
+    export_to = obj.metadata.annotations.get(EXPORT_TO, "")
     record = Service(
         hostname=f"{obj.name}.{obj.namespace}.svc.{cluster_domain}",
         namespace=obj.namespace,
@@ -100,7 +101,7 @@ def service(obj: core.Service, cluster_domain: str) -> tuple[Declaration, ...]:
         ),
         addresses=addresses,
         resolution=Resolution.PASSTHROUGH if obj.headless else Resolution.STATIC,
-        export_to=_exported(exported.split(",")),
+        export_to=exported(export_to.split(",")),
         selector=labels_of(spec.selector),
         publish_not_ready=spec.publish_not_ready_addresses,
         created=obj.metadata.creation_timestamp or "",
@@ -141,7 +142,7 @@ def service_entry(obj: networking.ServiceEntry) -> tuple[Declaration, ...]:
                 addresses=_addresses(obj, host),
                 literal=bool(obj.spec.addresses),
                 resolution=resolution,
-                export_to=_exported(spec.export_to),
+                export_to=exported(spec.export_to),
                 external=spec.location == "MESH_EXTERNAL",
                 created=obj.metadata.creation_timestamp or "",
                 subject_alt_names=spec.subject_alt_names,
@@ -204,10 +205,6 @@ def _address(text: str) -> str | None:
     except ValueError:
         return None
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else text
-
-
-def _exported(to: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted({word.strip() for word in to} - {""}))
 
 
 def endpoint_slice(obj: discovery.EndpointSlice) -> Slice | None:

@@ -11,12 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PROXY_DIRECTORY = "/run/pilotfish/proxy"
-"""Where a proxy finds its files inside the pod."""
+from pilotfish.api.proxy_files import PROXY_DIRECTORY, ROOT_SECRET, WORKLOAD_SECRET, secret_file
 
 CERTIFICATE_CHAIN, PRIVATE_KEY, ROOT_CERTIFICATE = "cert-chain.pem", "key.pem", "root-cert.pem"
-WORKLOAD_SECRET, ROOT_SECRET = "default", "ROOTCA"
-"""The names that Istio gives to a workload's certificate and to the mesh's roots."""
 
 CONTROL_PLANE = "istiod.istio-system.svc"
 ADMIN_PORT, MERGED_METRICS_PORT, STATUS_PORT, METRICS_PORT = 15000, 15020, 15021, 15090
@@ -122,7 +119,7 @@ def secret_files(proxy_directory: str = PROXY_DIRECTORY) -> dict[str, dict[str, 
     roots = {"trusted_ca": source(ROOT_CERTIFICATE), "watched_directory": directory}
     bodies = {WORKLOAD_SECRET: {"tls_certificate": certificate}, ROOT_SECRET: {"validation_context": roots}}
     return {
-        f"sds-{name}.json": {
+        secret_file(name): {
             "resources": [{"@type": _TYPES + "extensions.transport_sockets.tls.v3.Secret", "name": name, **body}]
         }
         for name, body in bodies.items()
@@ -184,7 +181,7 @@ def _xds_cluster(proxy: ProxyBootstrap) -> dict[str, Any]:
 
 
 def _secret(proxy: ProxyBootstrap, name: str) -> dict[str, Any]:
-    source = {"path": f"{proxy.files}/sds-{name}.json", "watched_directory": {"path": proxy.files}}
+    source = {"path": f"{proxy.files}/{secret_file(name)}", "watched_directory": {"path": proxy.files}}
     return {"name": name, "sds_config": {"path_config_source": source, "resource_api_version": "V3"}}
 
 

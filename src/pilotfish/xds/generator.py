@@ -13,13 +13,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Change, Model, Touched
-from pilotfish.mesh.records import labels_of
+from pilotfish.mesh.policies import BY_DEFAULT, Exports
+from pilotfish.mesh.records import ObjectKey, SecretKey, WorkloadKey, labels_of
+from pilotfish.xds.audience import Audience
 from pilotfish.xds.audit import Audit
 from pilotfish.xds.demand import Demands, Grants, GrantSpec, User, kept_hosts, on_demand
+from pilotfish.xds.edge import edge_of
 from pilotfish.xds.entries import Resources
+from pilotfish.xds.gateway import Gateway, GatewayGroup
 from pilotfish.xds.name_tables import NameTables
 from pilotfish.xds.node_ports import NodePorts
-from pilotfish.xds.outbound import Audience
 from pilotfish.xds.parts import Part, differences, merged, specs_of
 from pilotfish.xds.proxyless import Proxyless
 from pilotfish.xds.scope import Scope
@@ -29,6 +32,7 @@ from pilotfish.xds.source import CLUSTER, Changes, Held, ProxyNode, Resource
 from pilotfish.xds.workload import Inbound, InboundIndex, workload_of
 
 GATEWAY_LABEL = "pilotfish.dev/gateway"
+SYSTEM_NAMESPACE = "kube-system"
 AUDIT = "PILOTFISH_AUDIT"
 """Environment variable: with "1" every change is checked against a configuration made from nothing; slow, for tests."""
 
@@ -40,6 +44,8 @@ class Proxy:
         self.node = node
         self.tell = tell
         self.parts: tuple[Part, ...] = ()
+        self.shared: Audience | GatewayGroup | None = None
+        """What it has in common with others, for a proxy that calls hosts of the mesh."""
         self.user: User | None = None
         """A sidecar on demand."""
         self.grants = Grants()
@@ -94,7 +100,17 @@ class Generator:
         self._proxyless: dict[Audience, Proxyless] = {}
         self._name_tables: dict[bool, NameTables] = {}
         self._node_ports: NodePorts | None = None
+        self._gateways: dict[GatewayGroup, Gateway] = {}
+        self.secrets: frozenset[SecretKey] = frozenset()
+        """The Secrets that gateways need, which are to be applied as they change."""
+        self.on_secrets: Callable[[frozenset[SecretKey]], None] = lambda _: None
+        """Called with `secrets` when it is not what it was."""
+        self.on_unserved: Callable[[ObjectKey, str | None], None] = lambda *_: None
+        """Called with an object and what gateways cannot serve of it, or None once they can."""
+        self._unserved: dict[ObjectKey, str] = {}
         self._inbound = InboundIndex()
+        self._at: MultiMap[WorkloadKey, Proxy] = MultiMap()
+        self._label_keys: frozenset[str] = frozenset()
         checked = os.environ.get(AUDIT) == "1" if audit is None else audit
         self._audit = Audit() if checked else None
 
@@ -106,11 +122,13 @@ class Generator:
         elif node.type == "sidecar":
             self.demands.enter_eager(node.ip)
         self._enter(proxy)
+        self._look_at_gateways()
         return proxy
 
     def disconnect(self, proxy: Proxy) -> None:
         """A proxy is gone."""
         self._leave(proxy)
+        self._look_at_gateways()
         self.demands.forget(proxy)
         if proxy.user is not None:
             self.demands.leave(proxy.user)
@@ -149,16 +167,22 @@ class Generator:
         if self._audit is not None:
             self._audit.check(self.model, changes, self._proxies)
 
-    def reconfigure(self, settings: ProxySettings, export_to: tuple[str, ...] = ("*",)) -> None:
-        """Change what shapes all proxies, and who sees services that do not say it.
+    def reconfigure(self, settings: ProxySettings, exports: Exports = BY_DEFAULT) -> None:
+        """Change what shapes all proxies, and who sees what does not say it.
 
         All parts are made anew; each proxy is told what came out different.
         """
-        self._update(self.model.export_by_default(export_to))
-        if settings == self.settings:
-            return
-        self.settings = settings
-        proxies = list(dict.fromkeys(proxy for part in self._proxies for proxy in self._proxies[part]))
+        self._update(self.model.export_by_default(exports))
+        if settings != self.settings:
+            self.settings = settings
+            self._regroup(self._all())
+            self._look_at_gateways()
+
+    def _all(self) -> list[Proxy]:
+        return list(dict.fromkeys(proxy for part in self._proxies for proxy in self._proxies[part]))
+
+    def _regroup(self, proxies: Collection[Proxy]) -> None:
+        """Put proxies' configurations together from other parts; each is told what came out different."""
         before = {proxy: specs_of(proxy.parts) for proxy in proxies}
         for proxy in proxies:
             self._leave(proxy)
@@ -171,7 +195,7 @@ class Generator:
     def _update(self, touched: Touched) -> None:
         if not touched:
             return
-        names = {key.hostname for key in touched.hosts}
+        names = touched.names
         updated: list[Part] = []
         for scope in self._scopes.values():
             scope.update(names)
@@ -190,6 +214,9 @@ class Generator:
         if self._node_ports is not None:
             self._node_ports.update(touched.hosts)
             updated.append(self._node_ports)
+        for gateway in self._gateways.values():
+            gateway.update(touched)
+            updated.append(gateway)
         for inbound in self._inbound.touched(touched):
             inbound.update()
             updated.append(inbound)
@@ -197,6 +224,48 @@ class Generator:
         for user in users:
             self.demands.settle(user)
         self.demands.update(touched)
+        self._regroup([proxy for proxy in self._told_apart(touched) if proxy.shared != self._shared(proxy.node)])
+        self._look_at_gateways()
+
+    def _told_apart(self, touched: Touched) -> list[Proxy]:
+        """The proxies that may have something else in common with others than before."""
+        label_keys = self.model.policies.label_keys
+        if label_keys != self._label_keys:
+            self._label_keys = label_keys
+            return [proxy for proxy in self._all() if proxy.shared is not None]
+        changed = [proxy for key in touched.workloads for proxy in self._at[key]]
+        return changed if label_keys else [proxy for proxy in changed if isinstance(proxy.shared, GatewayGroup)]
+
+    def _shared(self, node: ProxyNode) -> Audience | GatewayGroup | None:
+        """What of a proxy shapes what it knows of the mesh."""
+        if node.type not in ("sidecar", "grpc", "router") or _serves_node_ports(node):
+            return None
+        workload = self.model.workload(workload_of(node))
+        labels = workload.labels if workload else labels_of(node.labels)
+        told_by = tuple((name, value) for name, value in labels if name in self.model.policies.label_keys)
+        audience = Audience(node.namespace, ":" in node.ip, self.settings, told_by)
+        if node.type != "router":
+            return audience
+        # A gateway's labels are what its pod has, and not what it says: they decide which Secrets it gets.
+        ours = workload is not None and node.service_account in ("", workload.service_account)
+        pod = workload if workload is not None and ours else None
+        return GatewayGroup(audience, pod.labels if pod else (), pod.ports if pod else (), edge_of(node))
+
+    def _look_at_gateways(self) -> None:
+        """Say what gateways need, and what they cannot serve, where that is not what it was."""
+        wanted = frozenset(key for gateway in self._gateways.values() for key in gateway.secrets.wanted)
+        if wanted != self.secrets:
+            self.secrets = wanted
+            self.on_secrets(wanted)
+        reasons: dict[ObjectKey, dict[str, None]] = {}
+        for gateway in self._gateways.values():
+            for server, reason in gateway.problems():
+                reasons.setdefault(server.source, {})[f"servers[{server.position}]: {reason}"] = None
+        unserved = {key: "; ".join(found) for key, found in reasons.items()}
+        before, self._unserved = self._unserved, unserved
+        for key in before.keys() | unserved.keys():
+            if before.get(key) != unserved.get(key):
+                self.on_unserved(key, unserved.get(key))
 
     def _tell(self, updated: Iterable[Part]) -> None:
         """Each proxy hears once; proxies that share all that changed hear the same object."""
@@ -213,6 +282,9 @@ class Generator:
     # Who has which parts
 
     def _enter(self, proxy: Proxy) -> None:
+        proxy.shared = self._shared(proxy.node)
+        if proxy.shared is not None:
+            self._at.add(workload_of(proxy.node), proxy)
         proxy.parts = self._parts(proxy)
         for part in proxy.parts:
             self._proxies.add(part, proxy)
@@ -220,17 +292,20 @@ class Generator:
     def _parts(self, proxy: Proxy) -> tuple[Part, ...]:
         node = proxy.node
         ipv6 = ":" in node.ip
-        if node.type == "sidecar":
-            audience = Audience(node.namespace, ipv6, self.settings)
-            inbound = Inbound(workload_of(node), node.ip, labels_of(node.labels), audience, self.model)
+        shared = proxy.shared
+        if isinstance(shared, GatewayGroup):
+            if shared not in self._gateways:
+                self._gateways[shared] = Gateway(shared, self.model)
+            return (self._gateways[shared],)
+        if node.type == "sidecar" and shared is not None:
+            inbound = Inbound(workload_of(node), node.ip, labels_of(node.labels), shared, self.model)
             self._inbound.put(inbound)
-            return *self._outbound(audience, proxy.user), inbound
-        if node.type == "grpc":
-            audience = Audience(node.namespace, ipv6, self.settings)
-            if audience not in self._proxyless:
-                self._proxyless[audience] = Proxyless(audience, self.model)
-            return (self._proxyless[audience],)
-        if node.type == "router" and node.labels.get(GATEWAY_LABEL) == "node":
+            return *self._outbound(shared, proxy.user), inbound
+        if node.type == "grpc" and shared is not None:
+            if shared not in self._proxyless:
+                self._proxyless[shared] = Proxyless(shared, self.model)
+            return (self._proxyless[shared],)
+        if _serves_node_ports(node):
             if self._node_ports is None:
                 self._node_ports = NodePorts(self.settings, self.model)
             return (self._node_ports,)
@@ -256,6 +331,8 @@ class Generator:
 
     def _leave(self, proxy: Proxy) -> None:
         """What no proxy has any more is forgotten."""
+        self._at.remove(workload_of(proxy.node), proxy)
+        proxy.shared = None
         for part in proxy.parts:
             self._proxies.remove(part, proxy)
             if self._proxies.count(part):
@@ -275,4 +352,12 @@ class Generator:
                     self._node_ports = None
                 case Inbound():
                     self._inbound.discard(part)
+                case Gateway():
+                    del self._gateways[part.group]
         proxy.parts = ()
+
+
+def _serves_node_ports(node: ProxyNode) -> bool:
+    """Whether it is a node's own gateway: where certificates are asked for, a pod of the system's namespace."""
+    ours = not node.service_account or node.namespace == SYSTEM_NAMESPACE
+    return node.type == "router" and node.labels.get(GATEWAY_LABEL) == "node" and ours

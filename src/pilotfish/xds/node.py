@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -18,6 +18,7 @@ from pilotfish.xds.source import ProxyNode
 TYPES = frozenset({"sidecar", "router", "dns", "grpc"})
 _OF_NODES = frozenset({"router", "dns"})
 """Types that a node agent runs itself, under the node's certificate."""
+_OF_WORKLOADS = TYPES - {"dns"}
 _NODE_USER = "system:node:"
 OPERATORS = frozenset({"system:masters", "system:nodes"})
 """Kubernetes' groups of those who may see everything: administrators and nodes. A certificate's organisations."""
@@ -105,9 +106,10 @@ def require_operator(context: Any) -> None:
         )
 
 
-def authorise(node: ProxyNode, peer: Peer | None, trust_domain: str) -> None:
-    """Raises Refused unless the certificate allows what the node id claims: a workload speaks for its own namespace,
-    a node agent for its gateway and its DNS process (Istio: the check of `PILOT_ENABLE_XDS_IDENTITY_CHECK`).
+def authorised(node: ProxyNode, peer: Peer | None, trust_domain: str) -> ProxyNode:
+    """The node with the service account that its certificate proves. Raises Refused unless the certificate allows what
+    the node id claims: a workload speaks for its own namespace, a node agent for the node's gateway and its DNS process
+    (Istio: the check of `PILOT_ENABLE_XDS_IDENTITY_CHECK`).
     """
     if peer is None:
         raise Refused(grpc.StatusCode.UNAUTHENTICATED, f"{node.id} shows no client certificate")
@@ -116,11 +118,13 @@ def authorise(node: ProxyNode, peer: Peer | None, trust_domain: str) -> None:
         raise Refused(
             grpc.StatusCode.PERMISSION_DENIED, f"{identity} is not of this mesh's trust domain {trust_domain}"
         )
-    if not (node.type in _OF_NODES if peer.node else node.namespace == identity.namespace):
+    own_type = node.type in (_OF_NODES if peer.node else _OF_WORKLOADS)
+    if not own_type or not (peer.node or node.namespace == identity.namespace):
         raise Refused(
             grpc.StatusCode.PERMISSION_DENIED,
             f"{identity} may not connect as {node.type} of namespace {node.namespace!r} ({node.id})",
         )
+    return node if peer.node else replace(node, service_account=identity.service_account)
 
 
 def _plain(value: Any) -> Mapping[str, Any]:

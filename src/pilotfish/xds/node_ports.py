@@ -8,9 +8,9 @@ from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import Host, HostKey
 from pilotfish.xds.build.node_gateway import NodePortSpec
 from pilotfish.xds.entries import Spec
-from pilotfish.xds.outbound import assignment, cluster_name, static_cluster
 from pilotfish.xds.parts import NO_AGE, ContestedPart
 from pilotfish.xds.settings import ProxySettings
+from pilotfish.xds.upstreams import assignment, cluster_name, static_cluster
 
 
 class NodePorts(ContestedPart):

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from pilotfish.mesh.protocols import Protocol
-from pilotfish.mesh.records import Age, Endpoint, Host, Record, Registry, Resolution, Service, ServicePort
-from pilotfish.xds.build import names
-from pilotfish.xds.build.clusters import ClusterSpec, Discovery, upstream_of
+from pilotfish.mesh.records import Age, Host, Service, ServicePort
+from pilotfish.mesh.seen import Seen
+from pilotfish.xds.audience import Audience
+from pilotfish.xds.build.clusters import ClusterSpec
 from pilotfish.xds.build.endpoints import AssignmentSpec
 from pilotfish.xds.build.listeners import Chain, HttpChain, TcpChain
 from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHostSpec
-from pilotfish.xds.settings import ProxySettings
-
-
-class Audience(Record):
-    """Who a scope is for: the proxies of a namespace, of one IP family, under the same settings."""
-
-    namespace: str
-    ipv6: bool
-    settings: ProxySettings
-
-    @property
-    def wildcard(self) -> str:
-        """The address that stands for any."""
-        return "::" if self.ipv6 else "0.0.0.0"
-
-    def reaches(self, address: str) -> bool:
-        """Whether an address or range is of the audience's IP family."""
-        return (":" in address) is self.ipv6
+from pilotfish.xds.upstreams import assignments, cluster_name, clusters
 
 
 class Claim(NamedTuple):
@@ -63,15 +47,27 @@ class Outbound(NamedTuple):
     virtual_hosts: tuple[WantedHost, ...] = ()
     routes: tuple[RouteConfigurationSpec, ...] = ()
 
+    def targets(self) -> Iterator[str]:
+        """The clusters to which its listeners and routes lead, those of other hosts among them."""
+        for claim in self.claims:
+            for chain in claim.chains:
+                yield from chain.clusters
+        for host in self.virtual_hosts:
+            for route in host.routes:
+                yield from route.clusters
 
-def outbound(host: Host, audience: Audience) -> Outbound:
+
+def outbound(seen: Seen, audience: Audience) -> Outbound:
     """A host's contribution to what proxies of an audience get."""
+    host = seen.host
+    if host is None:
+        return Outbound()
     service = host.service
     ports = [port for port in service.ports if port.protocol is not Protocol.UDP]
     http = [port for port in ports if port.protocol.is_http or port.protocol is Protocol.AUTO]
     return Outbound(
-        clusters=tuple(_cluster(host, port, audience) for port in ports if _has_cluster(host, port)),
-        assignments=assignments(host),
+        clusters=clusters(seen, audience),
+        assignments=assignments(seen),
         claims=tuple(claim for port in ports for claim in _claims(host, port, audience)),
         virtual_hosts=tuple(_virtual_host(service, port, audience) for port in http),
         routes=tuple(
@@ -82,80 +78,20 @@ def outbound(host: Host, audience: Audience) -> Outbound:
     )
 
 
-def announced(host: Host, audience: Audience) -> bool:
+def announced(seen: Seen, audience: Audience) -> bool:
     """Whether all of a host is reached by an address that its name alone tells, so that nobody uses it unasked.
 
     Not so a host without an address of its own, or with a whole range: its connections are told by their port, by a
-    server name or by a `Host` header alone. Nor one whose address somebody wrote into a ServiceEntry.
+    server name or by a `Host` header alone. Nor one whose address somebody wrote into a ServiceEntry, or a name that no
+    registry has.
     """
-    service = host.service
+    if seen.host is None:
+        return False
+    service = seen.host.service
     if service.literal or not (service.headless or _bound(service, audience)):
         return False
-    claims = outbound(host, audience).claims
+    claims = outbound(seen, audience).claims
     return all(claim.protocol.is_http for claim in claims if claim.address == audience.wildcard)
-
-
-def assignments(host: Host) -> tuple[AssignmentSpec, ...]:
-    """The load assignments of a host whose endpoints are sent: all that a change of its endpoints touches."""
-    if host.service.resolution is not Resolution.STATIC:
-        return ()
-    return tuple(assignment(host, port) for port in host.service.ports if port.protocol is not Protocol.UDP)
-
-
-def assignment(host: Host, port: ServicePort) -> AssignmentSpec:
-    return AssignmentSpec(cluster_name(host.service, port), tuple(_reduced(e) for e in host.serving(port)))
-
-
-@functools.lru_cache(maxsize=4096)
-def _reduced(endpoint: Endpoint) -> Endpoint:
-    """What an assignment shows of an endpoint, so that a change of anything else is no change to it."""
-    return Endpoint(endpoint.address, endpoint.port, weight=endpoint.weight, locality=endpoint.locality)
-
-
-def cluster_name(service: Service, port: ServicePort) -> str:
-    return names.outbound(port.number, service.hostname, udp=port.key.udp)
-
-
-def static_cluster(service: Service, port: ServicePort, settings: ProxySettings) -> ClusterSpec:
-    """The cluster of a service whose endpoints are sent."""
-    return ClusterSpec(
-        name=cluster_name(service, port),
-        discovery=Discovery.EDS,
-        upstream=upstream_of(port.protocol),
-        connect_timeout=settings.connect_timeout,
-    )
-
-
-def _has_cluster(host: Host, port: ServicePort) -> bool:
-    """A cluster of names to look up needs at least one."""
-    by_name = host.service.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
-    return not by_name or bool(host.serving(port))
-
-
-def _cluster(host: Host, port: ServicePort, audience: Audience) -> ClusterSpec:
-    service = host.service
-    settings = audience.settings
-    name = cluster_name(service, port)
-    upstream = upstream_of(port.protocol)
-    match service.resolution:
-        case Resolution.STATIC:
-            return static_cluster(service, port, settings)
-        case Resolution.PASSTHROUGH:
-            target = int(port.target) if service.registry is Registry.EXTERNAL else port.number
-            override = target if target != port.number else 0
-            return ClusterSpec(name, Discovery.ORIGINAL_DST, upstream, settings.connect_timeout, port_override=override)
-        case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
-            strict = service.resolution is Resolution.DNS
-            endpoints = tuple(_reduced(e) for e in host.serving(port))
-            return ClusterSpec(
-                name,
-                Discovery.STRICT_DNS if strict else Discovery.LOGICAL_DNS,
-                upstream,
-                settings.connect_timeout,
-                endpoints=endpoints if strict else endpoints[:1],  # Envoy's LOGICAL_DNS looks one name up
-                dns_refresh=settings.dns_refresh,
-                ipv6=audience.ipv6,
-            )
 
 
 def _bound(service: Service, audience: Audience) -> tuple[str, ...]:

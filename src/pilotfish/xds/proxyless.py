@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Endpoint, Host, Resolution, ServicePort
+from pilotfish.xds.audience import Audience
 from pilotfish.xds.build.endpoints import AssignmentSpec
 from pilotfish.xds.build.proxyless import ApiListenerSpec, ProxylessClusterSpec
 from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHostSpec
 from pilotfish.xds.entries import Spec
-from pilotfish.xds.outbound import Audience, assignment, cluster_name, short_names
+from pilotfish.xds.outbound import short_names
 from pilotfish.xds.parts import NO_AGE, ContestedPart
+from pilotfish.xds.upstreams import assignment, cluster_name
 
 _OWN, _SHORT = 0, 1
 """Ranks of names: a host's own goes before another's short one."""
@@ -89,8 +91,7 @@ def _behind(host: Host, port: ServicePort) -> Iterator[Spec]:
     yield RouteConfigurationSpec(name, (VirtualHostSpec(name, ("*",), (Route(name),)),), catch_all="")
     serving = assignment(host, port)
     addresses = tuple(endpoint for endpoint in serving.endpoints if _is_address(endpoint))
-    by_name = host.service.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
-    if by_name and len(addresses) < len(serving.endpoints):
+    if host.service.by_name and len(addresses) < len(serving.endpoints):
         # gRPC looks up one name a cluster (proposal A37), as Envoy's LOGICAL_DNS does.
         named = next(endpoint for endpoint in serving.endpoints if endpoint not in addresses)
         yield ProxylessClusterSpec(name, lookup=named)

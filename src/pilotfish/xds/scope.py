@@ -6,22 +6,26 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pilotfish.mesh.model import Model
-from pilotfish.mesh.records import Host, Resolution
+from pilotfish.mesh.records import Resolution
+from pilotfish.mesh.seen import Seen
 from pilotfish.xds import source
+from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import ClusterSpec, FixedClusterSpec
 from pilotfish.xds.build.listeners import Chain, HttpChain, OutboundListenerSpec, TcpChain, VirtualOutboundSpec
 from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
 from pilotfish.xds.entries import Spec
-from pilotfish.xds.outbound import Audience, Claim, Outbound, assignments, outbound
+from pilotfish.xds.outbound import Claim, Outbound, outbound
 from pilotfish.xds.parts import Part
 from pilotfish.xds.route_table import RouteTable
+from pilotfish.xds.upstreams import assignments
 
 
 class Contribution(NamedTuple):
     """What one host needs of a scope: resources by type and name, and (port, name) of its virtual hosts.
 
-    `members` are the hosts on which that depends: the host, and those that share a listener's address with it.
+    `members` are the hosts on which that depends: the host, those to which it is routed, and those that share a
+    listener's address with it.
     """
 
     resources: frozenset[tuple[str, str]] = frozenset()
@@ -36,7 +40,7 @@ class Scope(Part):
         super().__init__()
         self.audience = audience
         self._model = model
-        self._hosts: dict[str, Host] = {}
+        self._hosts: dict[str, Seen] = {}
         self._tables: dict[int, RouteTable] = {}
         self._claims: dict[tuple[str, int], _Claims] = {}
         timeout = audience.settings.connect_timeout
@@ -56,7 +60,7 @@ class Scope(Part):
         listeners: set[tuple[str, int]] = set()
         for hostname in hostnames:
             before = self._hosts.get(hostname)
-            after = self._model.seen_from(self.audience.namespace, hostname)
+            after = self._model.look(self.audience.viewer, hostname)
             if before == after:
                 continue
             affected.add(hostname)
@@ -64,7 +68,7 @@ class Scope(Part):
                 del self._hosts[hostname]
             else:
                 self._hosts[hostname] = after
-            if before and after and before.service == after.service and after.service.resolution is Resolution.STATIC:
+            if before and after and _endpoints_alone(before, after):
                 self.replace(assignments(before), assignments(after))
                 continue
             was = outbound(before, self.audience) if before else Outbound()
@@ -87,7 +91,7 @@ class Scope(Part):
         """The names of all hosts that the audience sees, in lower case."""
         return self._hosts.keys()
 
-    def host(self, hostname: str) -> Host | None:
+    def seen(self, hostname: str) -> Seen | None:
         return self._hosts.get(hostname)
 
     def claimants(self, address: str, port: int) -> tuple[str, ...]:
@@ -107,18 +111,19 @@ class Scope(Part):
 
     def destinations(self, hostname: str) -> Iterable[tuple[str, int]]:
         """The addresses and ports at which a host has a part in a listener."""
-        host = self._hosts.get(hostname)
-        return ((c.address, c.port) for c in outbound(host, self.audience).claims) if host is not None else ()
+        seen = self._hosts.get(hostname)
+        return ((c.address, c.port) for c in outbound(seen, self.audience).claims) if seen is not None else ()
 
     def contribution(self, hostname: str) -> Contribution:
-        """What a host needs, with what those need that share its listeners; nothing for a host that nobody sees.
+        """What a host needs, with what those need that share its listeners, and the clusters of other hosts to which it
+        is routed; nothing for a host that nobody sees.
 
         Listeners at the wildcard address belong to no host.
         """
-        host = self._hosts.get(hostname)
-        if host is None:
+        seen = self._hosts.get(hostname)
+        if seen is None:
             return Contribution(members=frozenset({hostname}))
-        found = outbound(host, self.audience)
+        found = outbound(seen, self.audience)
         resources = set(_behind_listeners(found))
         members = {hostname}
         for claim in found.claims:
@@ -126,8 +131,12 @@ class Scope(Part):
                 continue
             resources.add((source.LISTENER, names.listener(claim.address, claim.port)))
             members.update(self.claimants(claim.address, claim.port))
-        for other in members - {hostname}:
-            resources.update(_behind_listeners(outbound(self._hosts[other], self.audience)))
+        everything = [found, *(outbound(self._hosts[other], self.audience) for other in members - {hostname})]
+        for each in everything:
+            resources.update(_behind_listeners(each))
+            for cluster in each.targets():
+                resources.update({(source.CLUSTER, cluster), (source.ENDPOINT, cluster)})
+                members.add(names.host_of(cluster))
         virtual_hosts = frozenset((wanted.port, wanted.name) for wanted in found.virtual_hosts)
         return Contribution(frozenset(resources), virtual_hosts, frozenset(members))
 
@@ -228,6 +237,14 @@ class _Claims:
             for each in claim.chains:
                 found.setdefault(each.match, each)
         return tuple(sorted(found.values(), key=_position))
+
+
+def _endpoints_alone(before: Seen, after: Seen) -> bool:
+    """Whether two states of a host differ in nothing but endpoints that are sent by themselves."""
+    was, now = before.host, after.host
+    if was is None or now is None or was.service != now.service or now.service.resolution is not Resolution.STATIC:
+        return False
+    return (before.rule, before.routing, before.destinations) == (after.rule, after.routing, after.destinations)
 
 
 def _behind_listeners(found: Outbound) -> Iterable[tuple[str, str]]:

@@ -15,11 +15,12 @@ import msgspec
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Model
 from pilotfish.xds import source
+from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import FixedClusterSpec
 from pilotfish.xds.build.listeners import VirtualOutboundSpec
 from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
-from pilotfish.xds.outbound import Audience, announced
+from pilotfish.xds.outbound import announced
 from pilotfish.xds.parts import Part
 from pilotfish.xds.scope import Contribution, Scope
 from pilotfish.xds.source import Changes
@@ -109,8 +110,8 @@ class Common(_Shown):
         for hostname in affected:
             for member in self._contributions.pop(hostname, Contribution()).members:
                 self._with.remove(member, hostname)
-            host = self.scope.host(hostname)
-            if host is not None and not announced(host, self.audience):
+            seen = self.scope.seen(hostname)
+            if seen is not None and not announced(seen, self.audience):
                 ports |= self._show_always(hostname, self.contribution(hostname))
             elif hostname in self._always:
                 ports |= self._show_always(hostname, None)

@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError
 
 from pilotfish.pki.files import KeyPair
 from pilotfish.xds.delta import DELTA
-from pilotfish.xds.node import Peer, Refused, authorise, parse_node, peer_of
+from pilotfish.xds.node import Peer, Refused, authorised, parse_node, peer_of
 from pilotfish.xds.session import Dialect, Session
 from pilotfish.xds.sotw import STATE_OF_THE_WORLD
 from pilotfish.xds.source import Changes, ConfigSource, ProxyConfig, ProxyNode
@@ -113,9 +113,7 @@ class AdsServer:
 
     def _admit(self, claimed: Any, peer: Peer | None) -> ProxyNode:
         node = parse_node(claimed)
-        if self._trust_domain is not None:
-            authorise(node, peer, self._trust_domain)
-        return node
+        return node if self._trust_domain is None else authorised(node, peer, self._trust_domain)
 
 
 class _Stream:

@@ -15,6 +15,17 @@ ALLOCATED_RANGES = ("240.240.0.0/16", "2001:2::/48")
 _PROXY_PORTS = frozenset({15000, 15020, 15021, 15053, 15090})
 
 
+class Edge(Record):
+    """How a gateway takes its clients' word: proxies in front of it that are believed, what becomes of certificates in
+    headers (Envoy's words), whether each connection begins with a PROXY header, and whether HTTP/1.0 is taken.
+    """
+
+    trusted_proxies: int = 0
+    client_certificates: str = "SANITIZE_SET"
+    proxy_protocol: bool = False
+    http_1_0: bool = False
+
+
 class ProxySettings(Record):
     """Seconds throughout. `allow_any` lets through what goes to no host of the mesh (Istio: outboundTrafficPolicy).
 

@@ -35,6 +35,7 @@ class ProxyNode:
     """Who a stream belongs to, from `Node` of its first request: "sidecar~10.1.2.3~web-1.ns~ns.svc.cluster.local".
 
     `type` is "sidecar", "router" (a gateway), "dns" (a node's DNS process) or "grpc" (gRPC's own xDS client).
+    `service_account` is the one that its certificate proves, "" where it was not asked for one.
     """
 
     id: str
@@ -43,6 +44,7 @@ class ProxyNode:
     name: str
     namespace: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    service_account: str = ""
 
     @property
     def labels(self) -> Mapping[str, str]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pilotfish.api.kinds import EVENT, POD, SCHEME, SERVICE, SERVICE_ENTRY
+from pilotfish.api.kinds import EVENT, GATEWAY, POD, SCHEME, SERVICE, SERVICE_ENTRY
 from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources
-from pilotfish.controllers.acceptance import CONDITION, Acceptance
+from pilotfish.controllers.acceptance import REFUSED, UNSERVED, Acceptance, Finding
 from pilotfish.store.memory import MemoryStore
 
 Eventually = Callable[..., Awaitable[None]]
@@ -28,8 +28,8 @@ async def _client() -> LocalClient:
 
 
 @contextlib.asynccontextmanager
-async def _accepting(client: LocalClient) -> AsyncIterator[Acceptance]:
-    acceptance = Acceptance(client)
+async def _accepting(client: LocalClient, finding: Finding = REFUSED) -> AsyncIterator[Acceptance]:
+    acceptance = Acceptance(client, finding)
     task = asyncio.create_task(acceptance.run())
     try:
         yield acceptance
@@ -39,10 +39,12 @@ async def _accepting(client: LocalClient) -> AsyncIterator[Acceptance]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _told(client: LocalClient, kind: Any = SERVICE, name: str = "web") -> list[tuple[str, str, str]]:
+async def _told(
+    client: LocalClient, kind: Any = SERVICE, name: str = "web", finding: Finding = REFUSED
+) -> list[tuple[str, str, str]]:
     """(status, reason, message) of the condition, where there is one."""
     found = (await client.get(kind, name, "default")).status.conditions
-    return [(c.status, c.reason, c.message) for c in found if c.type == CONDITION]
+    return [(c.status, c.reason, c.message) for c in found if c.type == finding.condition]
 
 
 async def _events(client: LocalClient) -> list[tuple[str, str, int]]:
@@ -89,7 +91,12 @@ def test_what_an_earlier_life_left_is_taken_away(kind: Any, eventually: Eventual
         if kind is SERVICE_ENTRY:
             spec = {"hosts": ["a.test"], "ports": [{"number": 80, "name": "http"}], "resolution": "STATIC"}
             await client.create(kind, {"metadata": {"name": "web"}, "spec": spec}, "default")
-        left = {"type": CONDITION, "status": "False", "message": "old", "lastTransitionTime": "2024-01-01T00:00:00Z"}
+        left = {
+            "type": REFUSED.condition,
+            "status": "False",
+            "message": "old",
+            "lastTransitionTime": "2024-01-01T00:00:00Z",
+        }
         await client.patch(kind, "web", "default", {"status": {"conditions": [left]}}, subresource="status")
         async with _accepting(client):
             await eventually(lambda: _told(client, kind), [])
@@ -109,5 +116,22 @@ def test_a_pod_gets_an_event_alone_and_what_is_gone_is_passed_over(eventually: E
             acceptance.report(("Pod", "default", "p"), "bad")
             await eventually(lambda: _events(client), [("p", "bad", 1)])
             assert await _told(client, POD, "p") == []
+
+    asyncio.run(body())
+
+
+def test_what_a_gateway_cannot_serve_is_a_condition_of_its_own(eventually: Eventually) -> None:
+    async def body() -> None:
+        client = await _client()
+        server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+        await client.create(GATEWAY, {"metadata": {"name": "web"}, "spec": {"servers": [server]}}, "default")
+        async with _accepting(client, UNSERVED) as unserved:
+            unserved.report(("Gateway", "default", "web"), "servers[0]: no")
+            await eventually(
+                lambda: _told(client, GATEWAY, finding=UNSERVED), [("False", "NotServed", "servers[0]: no")]
+            )
+            assert await _told(client, GATEWAY) == []
+            unserved.report(("Gateway", "default", "web"), None)
+            await eventually(lambda: _told(client, GATEWAY, finding=UNSERVED), [])
 
     asyncio.run(body())

@@ -59,6 +59,16 @@ def test_every_unknown_field_is_named_with_its_path():
         ({"defaultConfig": {"drainDuration": "45"}}, "defaultConfig.drainDuration", "unit"),
         ({"defaultConfig": {"concurrency": -1}}, "defaultConfig.concurrency", "0 (all cores)"),
         ({"defaultConfig": {"proxyMetadata": {"A": True}}}, "defaultConfig.proxyMetadata[*]", "a string"),
+        (
+            {"defaultConfig": {"gatewayTopology": {"forwardClientCertDetails": "FORWARD"}}},
+            "defaultConfig.gatewayTopology.forwardClientCertDetails",
+            "SANITIZE_SET",
+        ),
+        (
+            {"defaultConfig": {"gatewayTopology": {"numTrustedProxies": -1}}},
+            "defaultConfig.gatewayTopology.numTrustedProxies",
+            "at least 0",
+        ),
         ({"proxyListenPort": 70000}, "proxyListenPort", "1 to 65535"),
         ({"connectTimeout": "0s"}, "connectTimeout", "1ms"),
     ],
@@ -88,6 +98,14 @@ def test_only_what_differs_from_the_defaults_goes_to_the_proxy():
     config = mesh_config({"defaultConfig": {"drainDuration": "45s", "concurrency": 0, "binaryPath": "/x"}})
     assert proxy_config_document(config.default_config) == {"concurrency": 0, "binaryPath": "/x"}
     assert proxy_config_document(ProxyConfig(drain_duration=Duration(1.5))) == {"drainDuration": "1.5s"}
+
+
+def test_what_stands_before_a_gateway_goes_to_the_proxy():
+    topology = {"numTrustedProxies": 1, "forwardClientCertDetails": "SANITIZE", "proxyProtocol": {}}
+    config = overlay_proxy_config(ProxyConfig(), {"gatewayTopology": topology})
+    assert proxy_config_document(config) == {"gatewayTopology": topology}
+    with pytest.raises(Invalid):
+        overlay_proxy_config(ProxyConfig(), {"gatewayTopology": {"forwardClientCertDetails": "X"}})
 
 
 def test_fields_without_effect_are_listed():

@@ -89,6 +89,43 @@ def test_the_object_behind_a_node_gateways_resource(type_url: str, name: str, ex
     assert blamed(_model(), _proxy("router", "gw", "kube-system"), type_url, name) == (expected,)
 
 
+@pytest.mark.parametrize(
+    ("type_url", "name", "expected"),
+    [
+        (LISTENER, "0.0.0.0_8443", ["web"]),
+        (LISTENER, "10.0.0.1_9000", ["tcp"]),
+        (LISTENER, "0.0.0.0_9000", []),
+        (ROUTE, "https.443.https.web.ns", ["web"]),
+        (ROUTE, "http.8080", []),
+        (SECRET, "kubernetes://web-cacert", ["web"]),
+        (SECRET, "kubernetes://other", []),
+    ],
+)
+def test_the_objects_behind_a_gateways_resource(type_url: str, name: str, expected: list[str]) -> None:
+    pod = {
+        "metadata": {"name": "edge", "namespace": "istio-system", "labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "istio-proxy", "image": "auto"}]},
+        "status": {"podIP": "10.0.0.2"},
+    }
+    service = _web("edge", "istio-system", ports=[{"name": "https", "port": 443, "targetPort": 8443}])
+    servers = {
+        "web": {
+            "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+            "hosts": ["*"],
+            "tls": {"mode": "MUTUAL", "credentialName": "web"},
+        },
+        "tcp": {"port": {"number": 9000, "name": "tcp", "protocol": "TCP"}, "hosts": ["*"], "bind": "10.0.0.1"},
+    }
+    gateways = [
+        {"metadata": {"name": name, "namespace": "ns"}, "spec": {"selector": {"a": "b"}, "servers": [server]}}
+        for name, server in servers.items()
+    ]
+    model = _model(decode(kinds.POD, pod), service, *(decode(kinds.GATEWAY, gateway) for gateway in gateways))
+    found = blamed(model, _proxy("router", "edge", "istio-system"), type_url, name)
+    wanted = tuple(ObjectKey("Gateway", "ns", name) for name in expected)
+    assert found == (wanted or (ObjectKey("Pod", "istio-system", "edge"),))
+
+
 def test_too_many_objects_share_no_blame() -> None:
     few = [_web(f"web-{i}") for i in range(FEW)]
     assert len(blamed(_model(*few), _proxy(), LISTENER, "0.0.0.0_80")) == FEW

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from pilotfish.api.kinds import CONFIG_MAP, NAMESPACE, SCHEME, SERVICE_ENTRY
+from pilotfish.api.kinds import CONFIG_MAP, GATEWAY, NAMESPACE, POD, SCHEME, SECRET, SERVICE_ENTRY
 from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources
 from pilotfish.client.informers import Informers
 from pilotfish.mesh.model import Model
+from pilotfish.mesh.records import SecretKey
 from pilotfish.store.memory import MemoryStore
 from pilotfish.xds import source
 from pilotfish.xds.feed import Feed
@@ -91,5 +92,51 @@ def test_mesh_config_and_one_that_cannot_be_read(caplog: pytest.LogCaptureFixtur
         assert bool(generator.settings.client.logs)
         await client.delete(CONFIG_MAP, "istio", "istio-system")
         await until(lambda: not generator.settings.client.logs)
+
+    with_feed(scenario)
+
+
+GATEWAY_POD = {
+    "metadata": {"name": "edge", "labels": {"istio": "edge"}},
+    "spec": {"containers": [{"name": "istio-proxy", "image": "istio/proxyv2:1"}]},
+}
+
+
+def gateway(credential: str) -> dict[str, Any]:
+    tls = {"mode": "SIMPLE", "credentialName": credential}
+    server = {"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": ["*"], "tls": tls}
+    return {"metadata": {"name": "web"}, "spec": {"selector": {"istio": "edge"}, "servers": [server]}}
+
+
+def secret(name: str, certificate: str = "C") -> dict[str, Any]:
+    return {"metadata": {"name": name}, "stringData": {"tls.crt": certificate, "tls.key": "K"}}
+
+
+def test_secrets_are_followed_that_a_gateway_needs_and_no_others() -> None:
+    async def scenario(client: LocalClient, generator: Generator) -> None:
+        for name in ("one", "two", "other"):
+            await client.create(SECRET, secret(name), "istio-system")
+        await client.create(SECRET, secret("one", "another namespace's"), "default")
+        await client.create(POD, GATEWAY_POD, "istio-system")
+        await client.patch(POD, "edge", "istio-system", {"status": {"podIP": "10.0.0.2"}}, subresource="status")
+        await client.create(GATEWAY, gateway("one"), "default")
+        node = ProxyNode("g", "router", "10.0.0.2", "edge", "istio-system")
+        proxy = generator.connect(node, lambda _: None)
+
+        def held() -> dict[str, bytes]:
+            return {name: resource.body for name, resource in proxy.resources(source.SECRET).items()}
+
+        await until(lambda: list(held()) == ["kubernetes://one"])
+        before = held()
+        await client.patch(SECRET, "one", "istio-system", {"stringData": {"tls.crt": "D"}})
+        await until(lambda: held() != before)
+        await client.patch(GATEWAY, "web", "default", {"spec": gateway("two")["spec"]})
+        await until(lambda: list(held()) == ["kubernetes://two"])
+        await until(lambda: generator.model.secret(SecretKey("istio-system", "one")) is None)
+        assert generator.model.secret(SecretKey("istio-system", "other")) is None
+        await client.delete(SECRET, "two", "istio-system")
+        await until(lambda: not held())
+        proxy.close()
+        assert generator.secrets == frozenset()
 
     with_feed(scenario)

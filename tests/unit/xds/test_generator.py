@@ -26,7 +26,7 @@ from pilotfish.xds.generator import Generator
 from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import Changes, ProxyNode, Resource
 
-TYPES = (source.LISTENER, source.ROUTE, source.CLUSTER, source.ENDPOINT, NAME_TABLE_TYPE)
+TYPES = (source.LISTENER, source.ROUTE, source.CLUSTER, source.ENDPOINT, source.SECRET, NAME_TABLE_TYPE)
 NAMESPACES = ("a", "b")
 PORTS = (
     {"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30080},
@@ -132,12 +132,71 @@ def _workload(rng: random.Random, name: str, namespace: str) -> Object:
 MAKERS = (("s", _service), ("e", _entry), ("x", _slice), ("p", _pod), ("w", _workload))
 
 
-def _batches(rng: random.Random, count: int) -> Iterator[list[tuple[Object | None, Object | None]]]:
+GATEWAY_HOSTS = ("*", "*.test", "x.test", "y.test", "a/x.test", "./y.test", "*/*.w.test")
+
+
+def _gateway(rng: random.Random, name: str, namespace: str) -> Object:
+    settings = [
+        ("HTTP", 80, rng.choice([None, {"httpsRedirect": True}])),
+        ("GRPC", 80, None),
+        ("TCP", rng.choice([80, 9000]), None),
+        ("HTTPS", 443, {"mode": rng.choice(["SIMPLE", "MUTUAL"]), "credentialName": rng.choice(["c0", "c1"])}),
+        ("TLS", 443, {"mode": rng.choice(["PASSTHROUGH", "AUTO_PASSTHROUGH"])}),
+        ("TLS", 9000, {"mode": "SIMPLE", "credentialName": "c0"}),
+    ]
+    servers = [
+        {
+            "port": {"number": port, "name": f"{place}", "protocol": protocol},
+            "hosts": rng.sample(GATEWAY_HOSTS, rng.randint(1, 2)),
+            **({"tls": tls} if tls else {}),
+        }
+        for place, (protocol, port, tls) in enumerate(rng.sample(settings, rng.randint(1, 3)))
+    ]
+    selector = rng.choice([{}, {"app": "x"}, {"app": "y"}])
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}
+    return decode(kinds.GATEWAY, {"metadata": metadata, "spec": {"selector": selector, "servers": servers}})
+
+
+def _virtual_service(rng: random.Random, name: str, namespace: str) -> Object:
+    def to() -> list[dict[str, Any]]:
+        number = rng.choice([80, 90])
+        return [
+            {
+                "destination": {
+                    "host": f"s{rng.randint(0, 3)}.{rng.choice('ab')}.svc.cluster.local",
+                    "port": {"number": number},
+                }
+            }
+        ]
+
+    spec = {
+        "hosts": rng.sample(["x.test", "y.test", "*.test", "*.w.test", "z.w.test"], rng.randint(1, 2)),
+        "gateways": rng.sample(["a/g0", "a/g1", "b/g0"], rng.randint(1, 2)),
+        "http": [{"route": to()}],
+        "tcp": [{"match": rng.choice([[], [{"port": 9000}]]), "route": to()}],
+        "tls": [{"match": [{"sniHosts": rng.sample(["x.test", "y.test"], 1)}], "route": to()}],
+        "exportTo": rng.choice([[], ["."], ["a"]]),
+    }
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}
+    return decode(kinds.VIRTUAL_SERVICE, {"metadata": metadata, "spec": spec})
+
+
+def _secret(rng: random.Random, name: str, namespace: str) -> Object:
+    data = rng.choice([{}, {"tls.crt": "QQ==", "tls.key": "QQ=="}, {"cert": "QQ==", "key": "QQ==", "cacert": "QQ=="}])
+    return decode(kinds.SECRET, {"metadata": {"name": name, "namespace": namespace}, "data": data})
+
+
+AT_GATEWAYS = (*MAKERS[:1], *MAKERS[2:4], ("g", _gateway), ("v", _virtual_service), ("c", _secret))
+
+
+def _batches(
+    rng: random.Random, count: int, makers: Any = MAKERS
+) -> Iterator[list[tuple[Object | None, Object | None]]]:
     objects: dict[tuple[str, str, str], Object] = {}
     for _ in range(count):
         batch = []
         for _ in range(rng.randint(1, 3)):
-            word, make = rng.choice(MAKERS)
+            word, make = rng.choice(makers)
             key = (word, rng.choice(NAMESPACES), f"{word}{rng.randint(0, 3)}")
             new = None if key in objects and rng.random() < 0.4 else make(rng, key[2], key[1])
             batch.append((objects.get(key), new))
@@ -165,6 +224,42 @@ def test_random_changes(seed: int) -> None:
     for batch in _batches(rng, 120):
         generator.apply(batch)
         assert not any(watcher.missed() for watcher in watchers)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_changes_at_gateways(seed: int) -> None:
+    rng = random.Random(seed)
+    generator = Generator(Model(), audit=True)
+    watchers = [
+        Watcher(generator, node_of("router", "a", "10.0.0.1")),
+        Watcher(generator, node_of("router", "b", "10.0.0.2")),
+        Watcher(generator, node_of("sidecar", "a", "10.0.0.3")),
+    ]
+    had: set[str] = set()
+    for batch in _batches(rng, 120, AT_GATEWAYS):
+        generator.apply(batch)
+        assert not any(watcher.missed() for watcher in watchers)
+        for watcher in watchers[:2]:
+            _check_what_is_used(watcher)
+            had.update(url for url, _ in watcher.held)
+    assert had == set(TYPES) - {NAME_TABLE_TYPE}
+    for watcher in watchers:
+        watcher.config.close()
+    assert list(generator._proxies) == []
+    assert generator._gateways == {}
+    assert generator.secrets == frozenset()
+
+
+def _check_what_is_used(gateway: Watcher) -> None:
+    """A gateway has every route configuration and cluster to which something leads, and no others."""
+    listeners = [listener_pb2.Listener.FromString(r.body) for r in gateway.config.resources(source.LISTENER).values()]
+    text = "".join(map(MessageToJson, listeners))
+    assert set(re.findall(r'"routeConfigName": "([^"]*)"', text)) == gateway.config.resources(source.ROUTE).keys()
+    routes = [route_pb2.RouteConfiguration.FromString(r.body) for r in gateway.config.resources(source.ROUTE).values()]
+    text += "".join(map(MessageToJson, routes))
+    used = set(re.findall(r'"(?:cluster|name)": "(outbound[^"]*)"', text))
+    assert gateway.config.resources(source.CLUSTER).keys() <= used
+    assert gateway.config.resources(source.ENDPOINT).keys() <= used
 
 
 @pytest.mark.parametrize("seed", range(6))

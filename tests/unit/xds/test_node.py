@@ -8,7 +8,7 @@ from envoy.config.core.v3 import base_pb2
 from google.protobuf import json_format
 
 from pilotfish.pki.identity import Identity, node_identity
-from pilotfish.xds.node import Peer, Refused, authorise, parse_node
+from pilotfish.xds.node import Peer, Refused, authorised, parse_node
 
 WEB = Peer(Identity("cluster.local", "default", "web"))
 AGENT = Peer(node_identity("cluster.local"), "laptop")
@@ -55,13 +55,15 @@ def test_other_ids_are_refused(node_id: str) -> None:
     ],
 )
 def test_those_may_connect_whose_certificate_says_so(node_id: str, peer: Peer) -> None:
-    authorise(parse_node(described(node_id)), peer, "cluster.local")
+    node = authorised(parse_node(described(node_id)), peer, "cluster.local")
+    assert node.service_account == ("" if peer is AGENT else "web")
 
 
 @pytest.mark.parametrize(
     ("node_id", "peer", "trust_domain", "message"),
     [
         ("sidecar~10.0.0.1~web-1.other~x", WEB, "cluster.local", r"may not connect as sidecar of namespace 'other'"),
+        ("dns~10.0.0.1~web-1.default~x", WEB, "cluster.local", r"may not connect as dns"),
         ("sidecar~10.0.0.1~web-1.default~x", AGENT, "cluster.local", r"may not connect as sidecar"),
         ("sidecar~10.0.0.1~web-1.default~x", WEB, "example.org", r"not of this mesh's trust domain example.org"),
         ("sidecar~10.0.0.1~web-1.default~x", None, "cluster.local", r"shows no client certificate"),
@@ -69,4 +71,4 @@ def test_those_may_connect_whose_certificate_says_so(node_id: str, peer: Peer) -
 )
 def test_others_may_not(node_id: str, peer: Peer | None, trust_domain: str, message: str) -> None:
     with pytest.raises(Refused, match=message):
-        authorise(parse_node(described(node_id)), peer, trust_domain)
+        authorised(parse_node(described(node_id)), peer, trust_domain)

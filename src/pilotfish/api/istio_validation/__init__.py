@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pilotfish.api.istio_validation.destination_rule import destination_rule, destination_rule_warnings
 from pilotfish.api.istio_validation.envoy_filter import envoy_filter, envoy_filter_warnings
-from pilotfish.api.istio_validation.gateway import gateway, gateway_warnings
+from pilotfish.api.istio_validation.gateway import GATEWAY_NOT_HONOURED, gateway, gateway_warnings
 from pilotfish.api.istio_validation.operator import GATEWAY_COMPONENTS, istio_operator
 from pilotfish.api.istio_validation.proxy_config import proxy_config, proxy_config_warnings
 from pilotfish.api.istio_validation.service_entry import (
@@ -27,6 +27,7 @@ from pilotfish.api.istio_validation.workloads import (
 
 __all__ = [
     "GATEWAY_COMPONENTS",
+    "GATEWAY_NOT_HONOURED",
     "SERVICE_ENTRY_NOT_HONOURED",
     "WORKLOAD_ENTRY_NOT_HONOURED",
     "destination_rule",

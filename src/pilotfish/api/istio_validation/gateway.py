@@ -10,6 +10,9 @@ from pilotfish.api.istio_validation.values import Faults
 from pilotfish.api.networking.gateway import Gateway, Server
 from pilotfish.api.networking.tls import ServerTLSSettings
 
+GATEWAY_NOT_HONOURED = frozenset({"spec.servers[].defaultEndpoint"})
+"""Fields of a Gateway that are accepted and change nothing: nor do they in Istio, where Sidecar's of this name does."""
+
 
 def gateway(obj: Gateway) -> Faults:
     """The faults of a Gateway."""

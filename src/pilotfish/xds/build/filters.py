@@ -16,6 +16,7 @@ from envoy.extensions.filters.http.grpc_web.v3 import grpc_web_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
@@ -30,6 +31,7 @@ from pilotfish.xds.build.access_log import access_logs, tcp_access_logs
 from pilotfish.xds.build.metrics import Reporter, connection_metrics, request_metrics
 from pilotfish.xds.build.peers import HEAR_PEER, TELL_PEER, hear_peer, tell_peer
 from pilotfish.xds.build.tracing import trace
+from pilotfish.xds.settings import Edge
 
 PLAINTEXT_HTTP = ("http/1.1", "h2c")
 """What the HTTP inspector says of a connection that begins like HTTP."""
@@ -48,6 +50,17 @@ def tcp_proxy(
     """Bytes to a cluster; `stat_prefix` is the cluster's name, as in Istio."""
     config = tcp_proxy_pb2.TcpProxy(stat_prefix=cluster, cluster=cluster)
     _report_connections(config, reporting, reporter)
+    return network_filter("tcp_proxy", config)
+
+
+def weighted_tcp_proxy(clusters: tuple[tuple[str, int], ...], reporting: Reporting) -> listener_components_pb2.Filter:
+    """Bytes to several clusters by their weights; to the only one where there is one."""
+    if len(clusters) == 1:
+        return tcp_proxy(clusters[0][0], reporting)
+    config = tcp_proxy_pb2.TcpProxy(stat_prefix=clusters[0][0])
+    _report_connections(config, reporting, Reporter.CLIENT)
+    for cluster, weight in clusters:
+        config.weighted_clusters.clusters.add(name=cluster, weight=weight)
     return network_filter("tcp_proxy", config)
 
 
@@ -97,6 +110,29 @@ def inbound_http(
     manager.set_current_client_cert_details.dns = True
     if protocol.is_http2:
         manager.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
+    return network_filter("http_connection_manager", manager)
+
+
+def gateway_http(
+    stat_prefix: str, route: str, protocol: Protocol, edge: Edge, reporting: Reporting
+) -> listener_components_pb2.Filter:
+    """A connection manager for clients from outside: it notes their addresses, and names itself "istio-envoy"."""
+    manager = _manager(stat_prefix, reporting, Reporter.CLIENT, grpc_web=protocol is Protocol.GRPC_WEB)
+    manager.rds.route_config_name = route
+    manager.rds.config_source.CopyFrom(common.from_ads())
+    manager.use_remote_address.value = True
+    manager.xff_num_trusted_hops = edge.trusted_proxies
+    manager.server_name = "istio-envoy"
+    manager.server_header_transformation = hcm_pb2.HttpConnectionManager.OVERWRITE
+    manager.forward_client_cert_details = hcm_pb2.HttpConnectionManager.ForwardClientCertDetails.Value(
+        edge.client_certificates
+    )
+    if edge.client_certificates in ("APPEND_FORWARD", "SANITIZE_SET"):
+        told = manager.set_current_client_cert_details
+        told.subject.value = True
+        told.cert = told.dns = told.uri = True
+    if edge.http_1_0:
+        manager.http_protocol_options.accept_http_10 = True
     return network_filter("http_connection_manager", manager)
 
 
@@ -163,6 +199,11 @@ def tls_inspector() -> listener_components_pb2.ListenerFilter:
     config = tls_inspector_pb2.TlsInspector()
     config.initial_read_buffer_size.value = 512
     return _listener_filter("tls_inspector", config)
+
+
+def proxy_protocol() -> listener_components_pb2.ListenerFilter:
+    """Takes the client's address from the PROXY header with which each connection begins."""
+    return _listener_filter("proxy_protocol", proxy_protocol_pb2.ProxyProtocol())
 
 
 def http_inspector(except_ports: tuple[int, ...] = ()) -> listener_components_pb2.ListenerFilter:

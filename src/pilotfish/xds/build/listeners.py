@@ -25,6 +25,10 @@ class TcpChain(Record):
     server_names: tuple[str, ...] = ()
 
     @property
+    def clusters(self) -> tuple[str, ...]:
+        return (self.cluster,)
+
+    @property
     def match(self) -> tuple[object, ...]:
         """Two chains of one listener must not have the same."""
         return "tcp", self.ranges, self.server_names
@@ -34,6 +38,11 @@ class HttpChain(Record):
     """HTTP to the clusters of a route configuration, where the first bytes look like HTTP."""
 
     route: str
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """None by itself: its routes name them."""
+        return ()
 
     @property
     def match(self) -> tuple[object, ...]:

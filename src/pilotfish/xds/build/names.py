@@ -17,9 +17,17 @@ DESTINATION = "outbound|%DOWNSTREAM_LOCAL_PORT%||%DOWNSTREAM_LOCAL_ADDRESS_WITHO
 """Envoy's format of the cluster for the address and port that a connection was for, "outbound|80||10.0.0.1"."""
 
 
-def outbound(port: int, host: str, *, udp: bool = False) -> str:
-    """The cluster of a host's port, e.g. "outbound|80||web.default.svc.cluster.local". Istio has none for UDP."""
-    return f"{'outbound_udp' if udp else 'outbound'}|{port}||{host}"
+def outbound(port: int, host: str, subset: str = "", *, udp: bool = False) -> str:
+    """The cluster of a host's port, or of a subset of it, e.g. "outbound|80|v1|web.default.svc.cluster.local".
+
+    Istio has none for UDP.
+    """
+    return f"{'outbound_udp' if udp else 'outbound'}|{port}|{subset}|{host}"
+
+
+def host_of(cluster: str) -> str:
+    """The host of an outbound cluster, in lower case."""
+    return cluster.rpartition("|")[2].lower()
 
 
 def destination(cluster: str) -> tuple[str, int] | None:

@@ -31,13 +31,24 @@ class Route(Record):
     cluster: str
     name: str = DEFAULT_ROUTE
 
+    @property
+    def catches_all(self) -> bool:
+        """Whether every request matches."""
+        return True
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """All clusters that it may send something to."""
+        return (self.cluster,)
+
 
 class VirtualHostSpec(Record):
-    """The virtual host of one host and port."""
+    """The virtual host of one host and port. With `require_tls` plain requests are sent to "https" (301)."""
 
     name: str
     domains: tuple[str, ...]
     routes: tuple[Route, ...]
+    require_tls: bool = False
 
 
 class RouteConfigurationSpec(Record):
@@ -80,12 +91,15 @@ def _framed(host: route_components_pb2.VirtualHost) -> bytes:
 
 
 def virtual_host(spec: VirtualHostSpec) -> route_components_pb2.VirtualHost:
-    return route_components_pb2.VirtualHost(
+    host = route_components_pb2.VirtualHost(
         name=spec.name,
         domains=spec.domains,
         routes=[outbound_route(route) for route in spec.routes],
         include_request_attempt_count=True,
     )
+    if spec.require_tls:
+        host.require_tls = route_components_pb2.VirtualHost.ALL
+    return host
 
 
 def outbound_route(spec: Route) -> route_components_pb2.Route:

@@ -44,7 +44,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reuse: bool = True
     """Whether requests share connections."""
     address: str = ""
-    """Connect here (host:port) and not to where the URL says. HTTP only over HTTP/1.1 and HTTP/2."""
+    """Connect here (host:port) and not to where the URL says."""
     listen_first: bool = False
     """TCP: say nothing before the server has spoken."""
     source: str = ""

@@ -92,8 +92,10 @@ async def _http(job: Job, client: httpx.AsyncClient | None) -> Answer:
 
 def _channel(job: Job, url: SplitResult) -> grpc.aio.Channel:
     # Global subchannels would let later jobs find what earlier ones had connected to.
-    options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
-    return grpc.aio.insecure_channel(url.netloc, options=options)
+    options: list[tuple[str, Any]] = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+    if job.address:
+        options.append(("grpc.default_authority", url.netloc))
+    return grpc.aio.insecure_channel(job.address or url.netloc, options=options)
 
 
 async def _grpc(job: Job, url: SplitResult, channel: grpc.aio.Channel | None) -> Answer:
@@ -168,6 +170,9 @@ async def _websocket(job: Job) -> Answer:
         "compression": None,
         "close_timeout": 0.01,
     }
+    if job.address:
+        options["host"], _, port = job.address.rpartition(":")
+        options["port"] = int(port)
     try:
         async with websockets.connect(job.url, **options) as connection:
             report = decoded(str(await connection.recv()))

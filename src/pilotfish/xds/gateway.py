@@ -1,0 +1,195 @@
+"""The configuration of gateways: what servers that mean them ask for, and no more of the mesh than their routes use.
+
+Istio sends a gateway every service of the mesh unless it is told not to (PILOT_FILTER_GATEWAY_CLUSTER_CONFIG).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+from pilotfish.api.networking.destination import Destination, RouteDestination
+from pilotfish.mesh.hostnames import resolve
+from pilotfish.mesh.listening import Listening, Merged, Speech, merge
+from pilotfish.mesh.model import Model, Touched
+from pilotfish.mesh.policies import Routing
+from pilotfish.mesh.records import Labels, Record, Workload
+from pilotfish.mesh.servers import Server, Tls
+from pilotfish.xds import source
+from pilotfish.xds.audience import Audience
+from pilotfish.xds.build import names
+from pilotfish.xds.build.gateway import GatewayChain, GatewayListenerSpec, RoutedChain
+from pilotfish.xds.build.routes import Route
+from pilotfish.xds.gateway_auto import AutoPassthrough
+from pilotfish.xds.gateway_bytes import GatewayBytes
+from pilotfish.xds.gateway_hosts import GatewayHosts, route_name
+from pilotfish.xds.gateway_secrets import GatewaySecrets
+from pilotfish.xds.parts import Part
+from pilotfish.xds.settings import Edge
+from pilotfish.xds.used_clusters import UsedClusters
+
+
+class GatewayGroup(Record):
+    """What gateways have in common that are configured alike: their pods' namespace, labels and named ports, and how
+    they take their clients' word.
+    """
+
+    audience: Audience
+    labels: Labels
+    ports: tuple[tuple[str, int], ...] = ()
+    edge: Edge = Edge()
+
+
+class Gateway(Part):
+    """What the gateways of a group have.
+
+    A change of a host's endpoints costs that host; one of a VirtualService the hosts that it names; one of a Gateway
+    or of the Services in front of the pods all of it.
+    """
+
+    def __init__(self, group: GatewayGroup, model: Model) -> None:
+        super().__init__()
+        self.group = group
+        self._model = model
+        self._used = UsedClusters(self, group.audience, model)
+        self.secrets = GatewaySecrets(self, group.audience.namespace, model)
+        self._merged = Merged((), ())
+        self._hosts: dict[str, GatewayHosts] = {}
+        self._bytes: dict[Listening, GatewayBytes] = {}
+        self._auto: dict[Listening, AutoPassthrough] = {}
+        self._listen(self._servers())
+        self._used.settle()
+        self.take_changes()
+
+    def anew(self, model: Model) -> Gateway:
+        return Gateway(self.group, model)
+
+    def update(self, touched: Touched) -> None:
+        """Look again at what changed of the mesh."""
+        if (touched.gateways or self._in_front(touched)) and (merged := self._servers()) != self._merged:
+            self._listen(merged)
+        else:
+            for hosts in self._hosts.values():
+                if changed := hosts.update(touched.names):
+                    self.put(hosts.configuration())
+                    for domain in changed:
+                        self._used.use((hosts.name, domain), hosts.clusters(domain))
+            for listening, passed_on in self._bytes.items():
+                if passed_on.update(touched.names):
+                    self._serve(listening)
+                    self._used.use(listening, passed_on.clusters)
+            for listening, automatic in self._auto.items():
+                if automatic.update(touched.names):
+                    self._serve(listening)
+        self._used.settle(touched.names)
+        self.secrets.update(touched.secrets)
+
+    def problems(self) -> Iterator[tuple[Server, str]]:
+        """The servers that are not served as they ask for it, each with the reason."""
+        yield from ((refusal.server, refusal.reason) for refusal in self._merged.refused)
+        yield from self.secrets.problems()
+
+    # Where routes lead
+
+    def _routes(self, routing: Routing, server: Server) -> tuple[Route, ...]:
+        return tuple(
+            Route(self._cluster(routing, to.destination, server.port))
+            for http in routing.spec.http
+            for to in http.route[:1]
+        )
+
+    def _targets(self, routing: Routing, route: tuple[RouteDestination, ...], port: int) -> tuple[tuple[str, int], ...]:
+        return tuple((self._cluster(routing, to.destination, port), to.weight) for to in route)
+
+    def _cluster(self, routing: Routing, destination: Destination, port: int) -> str:
+        hostname = resolve(destination.host, routing.namespace, self._model.cluster_domain)
+        host = self._model.seen_from(self.group.audience.namespace, hostname)
+        number = destination.port.number if destination.port else 0
+        if not number and host is not None and len(host.service.ports) == 1:
+            number = host.service.ports[0].number
+        return names.outbound(number or port, host.service.hostname if host else hostname, destination.subset)
+
+    # What is listened on
+
+    def _servers(self) -> Merged:
+        group = self.group
+        pod = Workload(group.audience.namespace, name="", address="", labels=group.labels, ports=group.ports)
+        ports = self._model.target_ports(pod.namespace, pod.labels, pod)
+        settings = group.audience.settings
+        return merge(self._model.gateways.servers(group.labels), lambda port: ports.get(port, port), settings.reserved)
+
+    def _in_front(self, touched: Touched) -> bool:
+        """Whether a Service in front of the pods may not be what it was."""
+        namespace, labels = self.group.audience.namespace, set(self.group.labels)
+        return any(
+            host.service.namespace == namespace and host.service.selector and labels.issuperset(host.service.selector)
+            for before_and_after in touched.hosts.values()
+            for host in before_and_after
+            if host is not None
+        )
+
+    def _listen(self, merged: Merged) -> None:
+        """Listen on these and nothing else."""
+        self._merged = merged
+        policies, namespace = self._model.policies, self.group.audience.namespace
+        routed = {name: servers for listening in merged.listening for name, servers in _routed(listening)}
+        self._hosts = {
+            name: GatewayHosts(name, servers, namespace, policies, self._routes) for name, servers in routed.items()
+        }
+        self._bytes = {
+            listening: GatewayBytes(listening, namespace, policies, self._targets)
+            for listening in merged.listening
+            if any(not server.is_http for server in listening.servers)
+        }
+        for automatic in self._auto.values():
+            automatic.close()
+        self._auto = {
+            listening: AutoPassthrough(listening, self, self.group.audience, self._model)
+            for listening in merged.listening
+            if any(server.tls is Tls.AUTO_PASSTHROUGH for server in listening.servers)
+        }
+        before = [entry.spec for url in (source.LISTENER, source.ROUTE) for entry in self.entries(url).values()]
+        listeners = (self._listener(listening) for listening in merged.listening)
+        configurations = (hosts.configuration() for hosts in self._hosts.values())
+        self.replace(before, [*configurations, *(listener for listener in listeners if listener.chains)])
+        used: dict[Hashable, frozenset[str]] = {
+            (hosts.name, domain): hosts.clusters(domain) for hosts in self._hosts.values() for domain in hosts.domains
+        }
+        used.update((listening, passed_on.clusters) for listening, passed_on in self._bytes.items())
+        self._used.use_only(used)
+        self.secrets.need(server for listening in merged.listening for server in listening.servers)
+
+    def _serve(self, listening: Listening) -> None:
+        """Have the listener, unless nothing is to be done with its connections: they are refused then."""
+        listener = self._listener(listening)
+        if listener.chains:
+            self.put(listener)
+        elif listener.name in self.entries(source.LISTENER):
+            self.drop(source.LISTENER, listener.name)
+
+    def _listener(self, listening: Listening) -> GatewayListenerSpec:
+        audience = self.group.audience
+        address = listening.bind or audience.wildcard
+        chains = tuple(self._chains(listening))
+        settings = audience.settings
+        return GatewayListenerSpec(
+            address, listening.port, chains, self.group.edge, settings.client, settings.listener_log
+        )
+
+    def _chains(self, listening: Listening) -> Iterator[GatewayChain]:
+        for name, (first, *_) in _routed(listening):
+            if listening.speech is Speech.HTTP:
+                yield RoutedChain(name, first.protocol)
+            else:
+                yield RoutedChain(name, first.protocol, first.label, first.hostnames, first.termination)
+        if listening in self._bytes:
+            yield from self._bytes[listening].chains
+        if listening in self._auto:
+            yield from self._auto[listening].chains
+
+
+def _routed(listening: Listening) -> Iterator[tuple[str, tuple[Server, ...]]]:
+    """The route configurations of a listener, each with its servers: all of plain HTTP have one, others one each."""
+    if listening.speech is Speech.HTTP:
+        yield route_name(listening.servers[0], listening.port), listening.servers
+    else:
+        yield from ((route_name(s, listening.port), (s,)) for s in listening.servers if s.is_http)

@@ -1,0 +1,106 @@
+"""Where traffic for one host goes: its clusters, one for each port and subset, and their endpoints."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from pilotfish.mesh.protocols import Protocol
+from pilotfish.mesh.records import Endpoint, Host, Registry, Resolution, Service, ServicePort
+from pilotfish.mesh.seen import Seen
+from pilotfish.xds.audience import Audience
+from pilotfish.xds.build import names
+from pilotfish.xds.build.clusters import ClusterSpec, Discovery, upstream_of
+from pilotfish.xds.build.endpoints import AssignmentSpec
+from pilotfish.xds.settings import ProxySettings
+
+
+def clusters(seen: Seen, audience: Audience) -> tuple[ClusterSpec, ...]:
+    """The clusters of a host: one for each port, and one for each port of each subset that a DestinationRule names."""
+    return tuple(_clusters(seen, audience))
+
+
+def _clusters(seen: Seen, audience: Audience) -> Iterator[ClusterSpec]:
+    host = seen.host
+    if host is None:
+        return
+    for port in host.service.ports:
+        if port.protocol is Protocol.UDP:
+            continue
+        for subset, endpoints in _divided(seen, host, port):
+            if endpoints or not host.service.by_name:  # a cluster of names to look up needs at least one
+                yield _cluster(host.service, port, subset, endpoints, audience)
+
+
+def assignments(seen: Seen) -> tuple[AssignmentSpec, ...]:
+    """The load assignments of a host whose endpoints are sent: all that a change of its endpoints touches."""
+    host = seen.host
+    if host is None or host.service.resolution is not Resolution.STATIC:
+        return ()
+    return tuple(
+        AssignmentSpec(cluster_name(host.service, port, subset), tuple(map(_reduced, endpoints)))
+        for port in host.service.ports
+        if port.protocol is not Protocol.UDP
+        for subset, endpoints in _divided(seen, host, port)
+    )
+
+
+def _divided(seen: Seen, host: Host, port: ServicePort) -> Iterator[tuple[str, tuple[Endpoint, ...]]]:
+    """The endpoints of a port that may get traffic: all of them under "", then those of each subset."""
+    serving = host.serving(port)
+    yield "", serving
+    for subset in seen.rule.subsets if seen.rule else ():
+        labels = subset.labels.items()
+        yield subset.name, tuple(endpoint for endpoint in serving if labels <= dict(endpoint.labels).items())
+
+
+def assignment(host: Host, port: ServicePort) -> AssignmentSpec:
+    """All endpoints of a port that may get traffic."""
+    return AssignmentSpec(cluster_name(host.service, port), tuple(map(_reduced, host.serving(port))))
+
+
+@functools.lru_cache(maxsize=4096)
+def _reduced(endpoint: Endpoint) -> Endpoint:
+    """What an assignment shows of an endpoint, so that a change of anything else is no change to it."""
+    return Endpoint(endpoint.address, endpoint.port, weight=endpoint.weight, locality=endpoint.locality)
+
+
+def cluster_name(service: Service, port: ServicePort, subset: str = "") -> str:
+    return names.outbound(port.number, service.hostname, subset, udp=port.key.udp)
+
+
+def static_cluster(service: Service, port: ServicePort, settings: ProxySettings, subset: str = "") -> ClusterSpec:
+    """The cluster of a service whose endpoints are sent."""
+    return ClusterSpec(
+        name=cluster_name(service, port, subset),
+        discovery=Discovery.EDS,
+        upstream=upstream_of(port.protocol),
+        connect_timeout=settings.connect_timeout,
+    )
+
+
+def _cluster(
+    service: Service, port: ServicePort, subset: str, endpoints: tuple[Endpoint, ...], audience: Audience
+) -> ClusterSpec:
+    settings = audience.settings
+    name = cluster_name(service, port, subset)
+    upstream = upstream_of(port.protocol)
+    match service.resolution:
+        case Resolution.STATIC:
+            return static_cluster(service, port, settings, subset)
+        case Resolution.PASSTHROUGH:
+            target = int(port.target) if service.registry is Registry.EXTERNAL else port.number
+            override = target if target != port.number else 0
+            return ClusterSpec(name, Discovery.ORIGINAL_DST, upstream, settings.connect_timeout, port_override=override)
+        case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
+            strict = service.resolution is Resolution.DNS
+            shown = tuple(map(_reduced, endpoints))
+            return ClusterSpec(
+                name,
+                Discovery.STRICT_DNS if strict else Discovery.LOGICAL_DNS,
+                upstream,
+                settings.connect_timeout,
+                endpoints=shown if strict else shown[:1],  # Envoy's LOGICAL_DNS looks one name up
+                dns_refresh=settings.dns_refresh,
+                ipv6=audience.ipv6,
+            )

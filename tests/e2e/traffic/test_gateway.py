@@ -1,0 +1,317 @@
+"""Traffic from outside through the ingress gateway: the client is a process on the host, the servers have sidecars."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from traffic import pki
+from traffic.cases import Case, Step, case, grpc, http, http2, substituted, tcp, websocket
+
+pytestmark = pytest.mark.root
+
+OUTSIDE: dict[str, Any] = {"client": "outside", "address": "$ingress:80"}
+OVER_TLS: dict[str, Any] = {"client": "outside", "address": "$ingress:443"}
+TRUSTING = {"ca": "$pki/ca.pem"}
+SHOWING = {"certificate": "$pki/client.pem", "key": "$pki/client-key.pem"}
+
+HTTP = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: $name}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 80, name: http, protocol: HTTP}
+    hosts: ["*.$name.test"]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name}
+spec:
+  hosts: [web.$name.test]
+  gateways: [$name]
+  http: [{route: [{destination: {host: $host, port: {number: 80}}}]}]
+"""
+CREDENTIAL = """
+apiVersion: v1
+kind: Secret
+metadata: {name: $name, namespace: istio-system}
+data: {tls.crt: $server_certificate, tls.key: $server_key, ca.crt: $ca_certificate}
+"""
+HTTPS = (
+    CREDENTIAL
+    + """
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: $name}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [$name.server.test]
+    tls: {mode: MODE, credentialName: $name}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name}
+spec:
+  hosts: [$name.server.test]
+  gateways: [$name]
+  http: [{route: [{destination: {host: $host, port: {number: 80}}}]}]
+"""
+)
+HTTPS_TO_NAKED = (
+    HTTPS.replace("{host: $host, port: {number: 80}}", "{host: $name.naked.test}")
+    + """
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: $name}
+spec:
+  hosts: [$name.naked.test]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]
+  endpoints: [{address: $naked}]
+"""
+)
+"""To a server without a sidecar, which sees the headers as the gateway sends them."""
+
+PASSTHROUGH = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: $name}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 443, name: tls, protocol: TLS}
+    hosts: [$name.server.test]
+    tls: {mode: PASSTHROUGH}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name}
+spec:
+  hosts: [$name.server.test]
+  gateways: [$name]
+  tls:
+  - match: [{port: 443, sniHosts: [$name.server.test]}]
+    route: [{destination: {host: $host, port: {number: 443}}}]
+"""
+
+
+TCP = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: $name}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 9000, name: tcp, protocol: TCP}
+    hosts: ["*"]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name}
+spec:
+  hosts: [$name.test]
+  gateways: [$name]
+  tcp:
+  - match: [{port: 9000}]
+    route: [{destination: {host: $host, port: {number: 83}}}]
+"""
+
+
+def https(url: str = "https://$name.server.test/x", tls: dict[str, str] | None = None, **rest: Any) -> Step:
+    return http(url, tls={**TRUSTING, **(tls or {})}, **OVER_TLS, **rest)
+
+
+CASES = [
+    case(
+        "a request from outside reaches the service, and says where it came from",
+        HTTP,
+        http(
+            "http://web.$name.test/some/path?a=1",
+            method="POST",
+            body="the body",
+            **OUTSIDE,
+            answers={"headers": {"server": "istio-envoy"}},
+            arrives={
+                "method": "POST",
+                "path": "/some/path",
+                "query": "a=1",
+                "body": "the body",
+                "authority": "web.$name.test",
+                "headers": {
+                    "x-forwarded-for": re.compile(r"^10\.\d+\.\d+\.\d+$"),
+                    "x-forwarded-proto": "http",
+                },
+            },
+        ),
+        http("http://other.$name.test/", **OUTSIDE, status=404, arrives=None),
+        http("http://$name.test/", **OUTSIDE, status=404, arrives=None),
+        http(
+            "http://web.$name.test/",
+            headers={"x-forwarded-for": "1.2.3.4"},
+            **OUTSIDE,
+            arrives={"headers": {"x-forwarded-for": re.compile(r"^1\.2\.3\.4,10\.")}},
+        ),
+    ),
+    case(
+        "a host with a port in it is the same host",
+        HTTP,
+        http("http://web.$name.test/", headers={"host": "web.$name.test:8080"}, **OUTSIDE),
+    ),
+    case(
+        "WebSocket",
+        HTTP,
+        http("http://web.$name.test/", **OUTSIDE),
+        websocket(
+            "ws://web.$name.test/chat",
+            body="one\ntwo",
+            **OUTSIDE,
+            answers={"messages": lambda found: len(found) == 2},
+        ),
+    ),
+    case(
+        "HTTP/2 from outside",
+        HTTP.replace("number: 80}}}", "number: 81}}}"),
+        http2("http://web.$name.test/x", **OUTSIDE, arrives={"protocol": "HTTP/2", "path": "/x"}),
+    ),
+    case(
+        "gRPC from outside",
+        HTTP.replace("number: 80}}}", "number: 82}}}"),
+        grpc("http://web.$name.test", body="a message", **OUTSIDE, arrives={"protocol": "gRPC", "body": "a message"}),
+        grpc(
+            "http://web.$name.test",
+            stream=True,
+            body="one\ntwo",
+            **OUTSIDE,
+            answers={"messages": lambda found: [report["body"] for report in found] == ["one", "two"]},
+        ),
+    ),
+    case(
+        "plain requests are sent to https",
+        HTTP.replace('hosts: ["*.$name.test"]', 'hosts: ["*.$name.test"]\n    tls: {httpsRedirect: true}'),
+        http(
+            "http://web.$name.test/x?y",
+            **OUTSIDE,
+            status=301,
+            arrives=None,
+            answers={"headers": {"location": "https://web.$name.test/x?y"}},
+        ),
+        http("http://other.$name.test/", **OUTSIDE, status=301, arrives=None),
+    ),
+    case(
+        "TLS ends at the gateway",
+        HTTPS.replace("MODE", "SIMPLE"),
+        https(arrives={"path": "/x", "sni": None, "headers": {"x-forwarded-proto": "https"}}),
+        http(
+            "https://$name.server.test/x",
+            tls={"ca": "$pki/other-ca.pem"},
+            **OVER_TLS,
+            error="CERTIFICATE_VERIFY_FAILED",
+        ),
+        http("https://nobody.server.test/x", tls=TRUSTING, **OVER_TLS, error="."),
+    ),
+    case(
+        "HTTP/2 over TLS",
+        HTTPS.replace("MODE", "SIMPLE"),
+        http2("https://$name.server.test/x", tls=TRUSTING, **OVER_TLS, answers={"protocol": "HTTP/2"}),
+    ),
+    case(
+        "clients have to show a certificate that the Secret's authority signed",
+        HTTPS_TO_NAKED.replace("MODE", "MUTUAL"),
+        https(
+            tls=SHOWING,
+            arrives={"headers": {"x-forwarded-client-cert": re.compile("URI=spiffe://test/client")}},
+        ),
+        https(error="."),
+    ),
+    case(
+        "clients may show a certificate",
+        HTTPS_TO_NAKED.replace("MODE", "OPTIONAL_MUTUAL"),
+        https(arrives={"headers": {"x-forwarded-client-cert": None}}),
+        https(tls=SHOWING, arrives={"headers": {"x-forwarded-client-cert": re.compile("URI=spiffe://test/client")}}),
+    ),
+    case(
+        "clients are told apart by a name in their certificate",
+        HTTPS.replace("MODE", "MUTUAL, subjectAltNames: ['spiffe://test/other']"),
+        https(tls=SHOWING, error="."),
+    ),
+    case(
+        "TLS passes through to the server that its name says",
+        PASSTHROUGH,
+        https(
+            tls=SHOWING,
+            arrives={"sni": "$name.server.test", "certificate": {"URI": ["spiffe://test/client"]}},
+        ),
+    ),
+    case(
+        "TCP",
+        TCP,
+        tcp("tcp://$ingress_pod:9000", body="a line", client="outside", arrives={"protocol": "TCP", "body": "a line"}),
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def outside(site: Any) -> Iterator[Any]:
+    """The site with the ingress gateway's address, and the traffic certificates as Secrets hold them."""
+    mesh = site.mesh
+    mesh.kubectl("rollout", "status", "deployment/istio-ingressgateway", "-n", "istio-system", "--timeout=60s")
+    service = mesh.get("service", "istio-ingressgateway", "-n", "istio-system")
+    (pod,) = mesh.get("pods", "-n", "istio-system", "-l", "istio=ingressgateway")["items"]
+    site.names["ingress"] = service["status"]["loadBalancer"]["ingress"][0]["ip"]
+    site.names["ingress_pod"] = pod["status"]["podIP"]
+    site.names |= encoded(Path(site.names["pki"]))
+    yield site
+
+
+def encoded(folder: Path) -> dict[str, str]:
+    """A server's certificate and key and its authority, as a Secret's data."""
+    files = {"server_certificate": "server.pem", "server_key": "server-key.pem", "ca_certificate": "ca.pem"}
+    return {name: base64.b64encode((folder / file).read_bytes()).decode() for name, file in files.items()}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_ingress(case: Case, outside: Any) -> None:
+    outside.check(case)
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(outside: Any, tmp_path: Path) -> None:
+    pki.write(tmp_path)
+    renewed = encoded(tmp_path)
+    with outside.applied(HTTPS.replace("MODE", "SIMPLE")) as names:
+        before, after = https(), https(tls={"ca": str(tmp_path / "ca.pem")})
+        outside.settle(substituted(before, names), "the first certificate")
+        data = {"tls.crt": renewed["server_certificate"], "tls.key": renewed["server_key"]}
+        patch = json.dumps({"data": data})
+        outside.mesh.kubectl("patch", "secret", names["name"], "-n", "istio-system", "--type=merge", "-p", patch)
+        outside.settle(substituted(after, names), "the renewed certificate")
+        refused = https(error="CERTIFICATE_VERIFY_FAILED")
+        outside.hold(substituted(refused, names))
+
+
+def test_a_server_without_its_secret_holds_nobody_else_up(outside: Any) -> None:
+    """Its own connections end at once; another of the same port serves, and it does too when the Secret comes."""
+    lacking = HTTPS.replace("MODE", "SIMPLE").partition("---")[2]
+    with outside.applied(HTTPS.replace("MODE", "SIMPLE")) as names:
+        outside.settle(substituted(https(), names), "the server that has its Secret")
+        with outside.applied(lacking) as others:
+            ended = substituted(https(error="(?i)eof|reset|closed|connect"), others)
+            outside.settle(ended, "the server that lacks its Secret")
+            outside.hold(substituted(https(), names))
+            secret = substituted(CREDENTIAL, others)
+            outside.mesh.apply(secret)
+            try:
+                outside.settle(substituted(https(), others), "the Secret has come")
+            finally:
+                outside.mesh.kubectl("delete", "-f", "-", stdin=secret)
