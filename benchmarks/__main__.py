@@ -18,7 +18,19 @@ import msgspec
 from benchmarks import machine, page, report
 from benchmarks.topic import Missing, Options, log
 
-TOPICS = ("walkthrough", "latency", "tuning", "dns", "lookup", "propagation", "scale", "size", "cost", "memory")
+TOPICS = (
+    "walkthrough",
+    "latency",
+    "tuning",
+    "dns",
+    "lookup",
+    "propagation",
+    "scale",
+    "size",
+    "cost",
+    "memory",
+    "audit",
+)
 
 
 def main() -> int:
@@ -27,19 +39,21 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="sizes and rounds of the page of results; takes an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write machine, figures and charts there")
     parser.add_argument("--page", type=Path, metavar="FILE", help="put tables and charts into this Markdown page")
+    parser.add_argument("--seconds", type=int, help="for how long `audit` runs")
+    parser.add_argument("--seed", type=int, help="what `audit` begins from, to see a difference again")
     options = parser.parse_args()
     if unknown := set(options.topics) - set(TOPICS):
         parser.error(f"no topic {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    described = machine.machine()
+    described, chosen = machine.machine(), Options(options.full, options.seconds, options.seed)
     sections: list[report.Section] = []
     failed = False
     for topic in options.topics or TOPICS:
         began, before = time.monotonic(), machine.load()
         found: list[report.Section] = []
         try:
-            for section in importlib.import_module(f"benchmarks.{topic}").run(Options(options.full)):
+            for section in importlib.import_module(f"benchmarks.{topic}").run(chosen):
                 found.append(msgspec.structs.replace(section, load=(before, machine.load())))
                 print(report.text(found[-1]), flush=True)
         except Missing as error:

@@ -16,6 +16,10 @@ class Options:
     """`full` takes the sizes and numbers of rounds of the page of results; else what fits into ten minutes."""
 
     full: bool = False
+    seconds: int | None = None
+    """For how long a topic runs that takes as long as it is given."""
+    seed: int | None = None
+    """Of what is random; None: another one each time."""
 
     def pick(self, short: int, full: int) -> int:
         return full if self.full else short
