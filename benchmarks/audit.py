@@ -62,8 +62,8 @@ def run(options: Options) -> Iterator[Section]:
         title="Assertion mode over a random run",
         method="Objects of every kind that shapes proxies are written, changed and deleted at random through the API "
         "server, few enough to collide all the time; proxies of every kind come, go and look hosts up. After every "
-        "batch of changes the model and all parts of all configurations are made from nothing and compared, and so is what "
-        f"each proxy was told. Seed {seed}.",
+        "batch of changes the model and all parts of all configurations are made from nothing and compared, and so is "
+        f"what each proxy was told. Seed {seed}.",
         figures=(
             Figure(name="writes that were taken", unit="", values=(tally.written,)),
             Figure(name="writes that were refused", unit="", values=(tally.refused,)),
