@@ -18,11 +18,12 @@ from pilotfish.xds import source
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
 from pilotfish.xds.build.gateway import GatewayChain, GatewayListenerSpec, RoutedChain
-from pilotfish.xds.build.routes import Route
+from pilotfish.xds.build.http_routes import HttpRoute
 from pilotfish.xds.gateway_auto import AutoPassthrough
 from pilotfish.xds.gateway_bytes import GatewayBytes
 from pilotfish.xds.gateway_hosts import GatewayHosts, route_name
 from pilotfish.xds.gateway_secrets import GatewaySecrets
+from pilotfish.xds.http_routes import Asker, http_routes
 from pilotfish.xds.parts import Part
 from pilotfish.xds.settings import Edge
 from pilotfish.xds.used_clusters import UsedClusters
@@ -90,12 +91,11 @@ class Gateway(Part):
 
     # Where routes lead
 
-    def _routes(self, routing: Routing, server: Server) -> tuple[Route, ...]:
-        return tuple(
-            Route(self._cluster(routing, to.destination, server.port))
-            for http in routing.spec.http
-            for to in http.route[:1]
-        )
+    def _routes(self, routing: Routing, server: Server) -> tuple[HttpRoute, ...]:
+        group = self.group
+        tls = server.tls is Tls.TERMINATE
+        asker = Asker(server.gateway, server.port, group.audience.namespace, group.labels, tls)
+        return http_routes(routing, asker, lambda destination: self._cluster(routing, destination, server.port))
 
     def _targets(self, routing: Routing, route: tuple[RouteDestination, ...], port: int) -> tuple[tuple[str, int], ...]:
         return tuple((self._cluster(routing, to.destination, port), to.weight) for to in route)

@@ -9,9 +9,10 @@ from pilotfish.mesh.hostnames import matches, patterns
 from pilotfish.mesh.policies import Policies, Routing
 from pilotfish.mesh.records import ObjectKey
 from pilotfish.mesh.servers import Server
-from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHostSpec
+from pilotfish.xds.build.http_routes import HttpRoute
+from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
 
-RoutesOf = Callable[[Routing, Server], tuple[Route, ...]]
+RoutesOf = Callable[[Routing, Server], tuple[HttpRoute, ...]]
 """The routes of a VirtualService for requests that come to a server."""
 
 
@@ -84,7 +85,7 @@ class GatewayHosts:
         return frozenset(changed)
 
     def _virtual_host(self, domain: str) -> VirtualHostSpec | None:
-        routes: dict[tuple[str, ObjectKey], tuple[Route, ...]] = {}
+        routes: dict[tuple[str, ObjectKey], tuple[HttpRoute, ...]] = {}
         port, require_tls = 0, False
         for server in self._servers:
             bound = self._bound(server, domain)

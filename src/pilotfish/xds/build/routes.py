@@ -17,10 +17,10 @@ from google.protobuf.duration_pb2 import Duration
 from pilotfish.mesh.records import Record
 from pilotfish.xds import source
 from pilotfish.xds.build import common, names
+from pilotfish.xds.build.http_routes import RETRY_ON, HttpRoute, http_route
 from pilotfish.xds.entries import serialise
 
 DEFAULT_ROUTE = "default"
-_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 _INBOUND_RETRY_ON = "reset-before-request"
 _MAX_DIRECT_RESPONSE = 1024 * 1024
 
@@ -30,11 +30,6 @@ class Route(Record):
 
     cluster: str
     name: str = DEFAULT_ROUTE
-
-    @property
-    def catches_all(self) -> bool:
-        """Whether every request matches."""
-        return True
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -47,7 +42,7 @@ class VirtualHostSpec(Record):
 
     name: str
     domains: tuple[str, ...]
-    routes: tuple[Route, ...]
+    routes: tuple[Route | HttpRoute, ...]
     require_tls: bool = False
 
 
@@ -94,7 +89,7 @@ def virtual_host(spec: VirtualHostSpec) -> route_components_pb2.VirtualHost:
     host = route_components_pb2.VirtualHost(
         name=spec.name,
         domains=spec.domains,
-        routes=[outbound_route(route) for route in spec.routes],
+        routes=[http_route(route) if isinstance(route, HttpRoute) else outbound_route(route) for route in spec.routes],
         include_request_attempt_count=True,
     )
     if spec.require_tls:
@@ -106,7 +101,7 @@ def outbound_route(spec: Route) -> route_components_pb2.Route:
     """To the cluster, without a limit of time, twice again where nothing was processed (Istio's defaults)."""
     route = _route(spec)
     policy = route.route.retry_policy
-    policy.retry_on = _RETRY_ON
+    policy.retry_on = RETRY_ON
     policy.num_retries.value = 2
     policy.host_selection_retry_max_attempts = 5
     other = policy.retry_host_predicate.add(name="envoy.retry_host_predicates.previous_hosts")

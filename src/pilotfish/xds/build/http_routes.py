@@ -1,0 +1,294 @@
+"""Routes of requests as VirtualServices write them: what they match, and what becomes of what matches."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
+from envoy.type.matcher.v3 import regex_pb2, string_pb2
+from google.protobuf.duration_pb2 import Duration
+
+from pilotfish.mesh.records import Record
+from pilotfish.xds.build import common
+
+RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+"""When Istio has requests tried again by default."""
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class How(enum.StrEnum):
+    """How a text is matched; ANY: it only has to be there."""
+
+    EXACT = "exact"
+    PREFIX = "prefix"
+    REGEX = "regex"
+    ANY = "any"
+
+
+class Text(Record):
+    how: How
+    value: str = ""
+
+
+EVERY_PATH = Text(How.PREFIX, "/")
+
+
+class HeaderMatch(Record):
+    """A header, or a pseudo-header such as ":method". `without`: it must not be as `text` says, or not be there."""
+
+    name: str
+    text: Text
+    without: bool = False
+
+
+class RequestMatch(Record):
+    """All of it together."""
+
+    path: Text = EVERY_PATH
+    ignore_case: bool = False
+    headers: tuple[HeaderMatch, ...] = ()
+    query: tuple[tuple[str, Text], ...] = ()
+
+    @property
+    def catches_all(self) -> bool:
+        """Whether every request matches (Istio: IsCatchAllRoute)."""
+        return self.path in (EVERY_PATH, Text(How.REGEX, ".*")) and not (self.headers or self.query)
+
+
+class HeaderChanges(Record):
+    """`replaced` takes the place of what is there, `added` comes besides it."""
+
+    replaced: Pairs = ()
+    added: Pairs = ()
+    removed: tuple[str, ...] = ()
+
+
+NO_CHANGES = HeaderChanges()
+
+
+class Target(Record):
+    """A cluster with its share of the requests, and what is changed on the way there and back."""
+
+    cluster: str
+    weight: int = 0
+    request: HeaderChanges = NO_CHANGES
+    response: HeaderChanges = NO_CHANGES
+    authority: str = ""
+
+
+class Retries(Record):
+    """`attempts` after the first; times in seconds, 0 for Envoy's own."""
+
+    attempts: int = 2
+    conditions: str = RETRY_ON
+    codes: tuple[int, ...] = ()
+    try_timeout: float = 0.0
+    other_hosts: bool = True
+    other_localities: bool = False
+    back_off: float = 0.0
+
+
+class Forward(Record):
+    """Requests go on, to one target or several by weight. `path` replaces what matched, or what its regex matches."""
+
+    targets: tuple[Target, ...]
+    timeout: float = 0.0
+    retries: Retries | None = Retries()
+    path: str = ""
+    path_regex: tuple[str, str] | None = None
+    authority: str = ""
+
+
+class Redirect(Record):
+    """Clients are sent elsewhere; "" and 0 leave that part of the URL as it is."""
+
+    code: int = 301
+    scheme: str = ""
+    authority: str = ""
+    port: int = 0
+    path: str = ""
+    path_prefix: str = ""
+
+
+class Respond(Record):
+    """The proxy answers by itself."""
+
+    status: int
+    body: bytes = b""
+
+
+class HttpRoute(Record):
+    """One route. `stat_prefix` is a name in statistics, or ""."""
+
+    name: str
+    match: RequestMatch
+    action: Forward | Redirect | Respond
+    request: HeaderChanges = NO_CHANGES
+    response: HeaderChanges = NO_CHANGES
+    stat_prefix: str = ""
+
+    @property
+    def catches_all(self) -> bool:
+        return self.match.catches_all
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """All clusters that it may send something to."""
+        return tuple(target.cluster for target in self.action.targets) if isinstance(self.action, Forward) else ()
+
+
+def http_route(spec: HttpRoute) -> route_components_pb2.Route:
+    route = route_components_pb2.Route(name=spec.name, match=_match(spec.match), stat_prefix=spec.stat_prefix)
+    _change(route, spec.request, spec.response)
+    match spec.action:
+        case Forward() as action:
+            _forward(route, action)
+        case Redirect() as action:
+            route.redirect.CopyFrom(_redirect(action))
+        case Respond(status, body):
+            route.direct_response.status = status
+            if body:
+                route.direct_response.body.inline_bytes = body
+    return route
+
+
+def _match(spec: RequestMatch) -> route_components_pb2.RouteMatch:
+    match = route_components_pb2.RouteMatch(
+        headers=[_header(each) for each in spec.headers], query_parameters=[_parameter(*each) for each in spec.query]
+    )
+    match spec.path.how:
+        case How.EXACT:
+            match.path = spec.path.value
+        case How.REGEX:
+            match.safe_regex.regex = spec.path.value
+        case _:
+            match.prefix = spec.path.value
+    if spec.ignore_case:
+        match.case_sensitive.value = False
+    return match
+
+
+def _header(spec: HeaderMatch) -> route_components_pb2.HeaderMatcher:
+    found = route_components_pb2.HeaderMatcher(name=spec.name, invert_match=spec.without)
+    if spec.text.how is How.ANY:
+        found.present_match = True
+        return found
+    found.string_match.CopyFrom(_string(spec.text))
+    found.treat_missing_header_as_empty = spec.without
+    return found
+
+
+def _parameter(name: str, text: Text) -> route_components_pb2.QueryParameterMatcher:
+    if text.how is How.ANY:
+        return route_components_pb2.QueryParameterMatcher(name=name, present_match=True)
+    return route_components_pb2.QueryParameterMatcher(name=name, string_match=_string(text))
+
+
+def _string(text: Text) -> string_pb2.StringMatcher:
+    if text.how is How.REGEX:
+        return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=text.value))
+    if text.how is How.PREFIX:
+        return string_pb2.StringMatcher(prefix=text.value)
+    return string_pb2.StringMatcher(exact=text.value)
+
+
+def _change(
+    target: route_components_pb2.Route | route_components_pb2.WeightedCluster.ClusterWeight,
+    request: HeaderChanges,
+    response: HeaderChanges,
+) -> None:
+    target.request_headers_to_add.extend(_added(request))
+    target.request_headers_to_remove.extend(request.removed)
+    target.response_headers_to_add.extend(_added(response))
+    target.response_headers_to_remove.extend(response.removed)
+
+
+def _added(changes: HeaderChanges) -> Iterator[base_pb2.HeaderValueOption]:
+    option = base_pb2.HeaderValueOption
+    for pairs, action in (
+        (changes.replaced, option.OVERWRITE_IF_EXISTS_OR_ADD),
+        (changes.added, option.APPEND_IF_EXISTS_OR_ADD),
+    ):
+        for key, value in pairs:
+            yield option(header=base_pb2.HeaderValue(key=key, value=value), append_action=action)
+
+
+def _forward(route: route_components_pb2.Route, spec: Forward) -> None:
+    action = route.route
+    limit = common.duration(spec.timeout)
+    action.timeout.CopyFrom(limit)
+    action.max_stream_duration.max_stream_duration.CopyFrom(Duration())
+    action.max_stream_duration.grpc_timeout_header_max.CopyFrom(limit)
+    if spec.path_regex is not None:
+        action.regex_rewrite.pattern.regex, action.regex_rewrite.substitution = spec.path_regex
+    elif spec.path:
+        action.prefix_rewrite = spec.path
+    if spec.authority:
+        action.host_rewrite_literal = spec.authority
+    if len(spec.targets) == 1:
+        _only(route, spec.targets[0])
+    else:
+        action.weighted_clusters.clusters.extend(map(_weighted, spec.targets))
+    if spec.retries is not None:
+        _retry(action.retry_policy, spec.retries)
+
+
+def _only(route: route_components_pb2.Route, target: Target) -> None:
+    route.route.cluster = target.cluster
+    _change(route, target.request, target.response)
+    if target.authority and not route.route.host_rewrite_literal:
+        route.route.host_rewrite_literal = target.authority
+
+
+def _weighted(target: Target) -> route_components_pb2.WeightedCluster.ClusterWeight:
+    weighted = route_components_pb2.WeightedCluster.ClusterWeight(name=target.cluster)
+    weighted.weight.value = target.weight
+    _change(weighted, target.request, target.response)
+    if target.authority:
+        weighted.host_rewrite_literal = target.authority
+    return weighted
+
+
+def _retry(policy: route_components_pb2.RetryPolicy, spec: Retries) -> None:
+    policy.retry_on = spec.conditions
+    policy.num_retries.value = spec.attempts
+    policy.retriable_status_codes.extend(spec.codes)
+    policy.host_selection_retry_max_attempts = 5
+    if spec.other_hosts:
+        other = policy.retry_host_predicate.add(name="envoy.retry_host_predicates.previous_hosts")
+        other.typed_config.CopyFrom(common.any_of(previous_hosts_pb2.PreviousHostsPredicate()))
+    if spec.other_localities:
+        policy.retry_priority.name = "envoy.retry_priorities.previous_priorities"
+        each_time = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=2)
+        policy.retry_priority.typed_config.CopyFrom(common.any_of(each_time))
+    if spec.try_timeout:
+        policy.per_try_timeout.CopyFrom(common.duration(spec.try_timeout))
+    if spec.back_off:
+        policy.retry_back_off.base_interval.CopyFrom(common.duration(spec.back_off))
+
+
+def _redirect(spec: Redirect) -> route_components_pb2.RedirectAction:
+    action = route_components_pb2.RedirectAction(
+        host_redirect=spec.authority, port_redirect=spec.port, response_code=_CODES[spec.code]
+    )
+    if spec.scheme:
+        action.scheme_redirect = spec.scheme
+    if spec.path_prefix:
+        action.prefix_rewrite = spec.path_prefix
+    elif spec.path:
+        action.path_redirect = spec.path
+    return action
+
+
+_CODES = {
+    301: route_components_pb2.RedirectAction.MOVED_PERMANENTLY,
+    302: route_components_pb2.RedirectAction.FOUND,
+    303: route_components_pb2.RedirectAction.SEE_OTHER,
+    307: route_components_pb2.RedirectAction.TEMPORARY_REDIRECT,
+    308: route_components_pb2.RedirectAction.PERMANENT_REDIRECT,
+}

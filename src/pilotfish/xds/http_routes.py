@@ -1,0 +1,224 @@
+"""From a VirtualService to the routes of requests (Istio: pilot/pkg/networking/core/route).
+
+Each match becomes a route of its own, in the order in which they are written; what follows one that takes every
+request is left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import http
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from pilotfish.api.networking import http_route as api
+from pilotfish.api.networking.destination import Destination
+from pilotfish.mesh.durations import parse_duration
+from pilotfish.mesh.policies import Routing, gateway_name
+from pilotfish.mesh.records import Labels
+from pilotfish.xds.build.http_routes import (
+    EVERY_PATH,
+    RETRY_ON,
+    Forward,
+    HeaderChanges,
+    HeaderMatch,
+    How,
+    HttpRoute,
+    Redirect,
+    RequestMatch,
+    Respond,
+    Retries,
+    Target,
+    Text,
+)
+
+ClusterOf = Callable[[Destination], str]
+"""The cluster of a destination, for requests to the asker's port."""
+
+_AUTHORITY = ("host", ":authority")
+
+
+class Asker(NamedTuple):
+    """Whom routes are for: requests to a port of a gateway ("<namespace>/<name>", or "mesh" for sidecars), through
+    proxies of a namespace that have these labels. `tls`: the requests came over TLS.
+    """
+
+    gateway: str
+    port: int
+    namespace: str
+    labels: Labels = ()
+    tls: bool = False
+
+
+def http_routes(routing: Routing, asker: Asker, cluster_of: ClusterOf) -> tuple[HttpRoute, ...]:
+    """The routes of a VirtualService for those who ask; none where none of its matches means them."""
+    found = []
+    for route in routing.spec.http:
+        for match in route.match or (api.HTTPMatchRequest(),):
+            if _means(match, asker, routing.namespace) and (made := _route(route, match, asker, cluster_of)):
+                found.append(made)
+                if made.catches_all:
+                    return tuple(found)
+    return tuple(found)
+
+
+def _means(match: api.HTTPMatchRequest, asker: Asker, namespace: str) -> bool:
+    if match.port not in (0, asker.port):
+        return False
+    if match.gateways:
+        return asker.gateway in {gateway_name(name, namespace) for name in match.gateways}
+    return match.source_labels.items() <= dict(asker.labels).items() and match.source_namespace in ("", asker.namespace)
+
+
+def _route(route: api.HTTPRoute, match: api.HTTPMatchRequest, asker: Asker, cluster_of: ClusterOf) -> HttpRoute | None:
+    """None where the route says nothing of what becomes of requests."""
+    action = _action(route, asker, cluster_of)
+    if action is None:
+        return None
+    return HttpRoute(
+        name=".".join(filter(None, (route.name, match.name))),
+        match=_match(match),
+        action=action,
+        request=_changes(route.headers.request),
+        response=_changes(route.headers.response),
+        stat_prefix=match.stat_prefix,
+    )
+
+
+def _action(route: api.HTTPRoute, asker: Asker, cluster_of: ClusterOf) -> Forward | Redirect | Respond | None:
+    if route.redirect is not None:
+        return _redirect(route.redirect, asker)
+    if route.direct_response is not None:
+        return Respond(route.direct_response.status, _body(route.direct_response.body))
+    if not route.route:
+        return None
+    rewrite = route.rewrite or api.HTTPRewrite()
+    regex = rewrite.uri_regex_rewrite
+    return Forward(
+        targets=tuple(_targets(route, cluster_of)),
+        timeout=_seconds(route.timeout),
+        retries=_retries(route.retries),
+        path=rewrite.uri,
+        path_regex=(regex.match, regex.rewrite) if regex is not None else None,
+        authority=rewrite.authority or _authority(route.headers.request),
+    )
+
+
+# What matches
+
+
+def _match(match: api.HTTPMatchRequest) -> RequestMatch:
+    path = _text(match.uri) if match.uri is not None else EVERY_PATH
+    wanted = [HeaderMatch(name, _text(text)) for name, text in match.headers.items()]
+    unwanted = [HeaderMatch(name, _text(text), without=True) for name, text in match.without_headers.items()]
+    pseudo = ((":method", match.method), (":authority", match.authority), (":scheme", match.scheme))
+    return RequestMatch(
+        path=EVERY_PATH if path.how is How.ANY else path,
+        ignore_case=match.ignore_uri_case,
+        headers=(
+            *sorted((*wanted, *unwanted), key=lambda header: header.name),
+            *(HeaderMatch(name, _text(text)) for name, text in pseudo if text is not None),
+        ),
+        query=tuple((name, _text(text)) for name, text in match.query_params.items()),
+    )
+
+
+def _text(match: api.StringMatch) -> Text:
+    """A match without a text, or with the regex "*", which is none, only asks whether something is there (Istio)."""
+    if match.exact is not None:
+        return Text(How.EXACT, match.exact)
+    if match.prefix is not None:
+        return Text(How.PREFIX, match.prefix)
+    if match.regex is not None and match.regex != "*":
+        return Text(How.REGEX, match.regex)
+    return Text(How.ANY)
+
+
+# What becomes of it
+
+
+def _targets(route: api.HTTPRoute, cluster_of: ClusterOf) -> Iterator[Target]:
+    """The destinations; of several those without a weight get nothing."""
+    destinations = [to for to in route.route if to.weight] if len(route.route) > 1 else route.route
+    for to in destinations or route.route[:1]:
+        request, response = to.headers.request, to.headers.response
+        cluster = cluster_of(to.destination)
+        yield Target(cluster, to.weight, _changes(request), _changes(response), _authority(request))
+
+
+def _retries(policy: api.HTTPRetry | None) -> Retries | None:
+    if policy is None:
+        return Retries()
+    if policy.attempts <= 0:
+        return None
+    words = [word.strip() for word in policy.retry_on.split(",") if word.strip()]
+    codes = tuple(int(word) for word in words if _is_status(word))
+    conditions = [word for word in words if not _is_status(word)]
+    if codes and "retriable-status-codes" not in conditions:
+        conditions.append("retriable-status-codes")
+    return Retries(
+        attempts=policy.attempts,
+        conditions=",".join(conditions) if words else RETRY_ON,
+        codes=codes,
+        try_timeout=_seconds(policy.per_try_timeout),
+        other_hosts=policy.retry_ignore_previous_hosts is not False,
+        other_localities=bool(policy.retry_remote_localities),
+        back_off=_seconds(policy.backoff),
+    )
+
+
+def _is_status(word: str) -> bool:
+    return word.isdecimal() and int(word) in {status.value for status in http.HTTPStatus}
+
+
+def _redirect(redirect: api.HTTPRedirect, asker: Asker) -> Redirect:
+    port = redirect.port or 0
+    if redirect.derive_port == "FROM_REQUEST_PORT":
+        port = asker.port
+    scheme = redirect.scheme or ("https" if asker.tls else "http")
+    if (port, scheme) in ((80, "http"), (443, "https")):
+        port = 0  # it goes without saying
+    return Redirect(
+        code=redirect.redirect_code or 301,
+        scheme=redirect.scheme,
+        authority=redirect.authority,
+        port=port,
+        path=redirect.uri,
+        path_prefix=redirect.prefix_rewrite,
+    )
+
+
+def _body(body: api.HTTPBody | None) -> bytes:
+    if body is None:
+        return b""
+    return body.string.encode() if body.string is not None else base64.b64decode(body.bytes or "")
+
+
+def _changes(operations: api.HeaderOperations) -> HeaderChanges:
+    return HeaderChanges(
+        tuple(_changeable(operations.set)),
+        tuple(_changeable(operations.add)),
+        tuple(name for name in operations.remove if not _internal(name)),
+    )
+
+
+def _changeable(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    return ((name, value) for name, value in sorted(headers.items()) if not _internal(name))
+
+
+def _internal(name: str) -> bool:
+    """Whether Envoy does not let a header be changed."""
+    return name.startswith(":") or name.lower() == "host"
+
+
+def _authority(operations: api.HeaderOperations) -> str:
+    """The authority that operations on headers set, which Envoy takes as a rewrite."""
+    for headers in (operations.set, operations.add):
+        for name, value in headers.items():
+            if name.lower() in _AUTHORITY:
+                return value
+    return ""
+
+
+def _seconds(text: str | None) -> float:
+    return float(parse_duration(text)) if text else 0.0
