@@ -117,6 +117,12 @@ class Case:
     def __str__(self) -> str:
         return self.what
 
+    def by(self, client: str) -> Case:
+        """The same, sent by another client."""
+        steps = tuple(dataclasses.replace(step, client=client) for step in self.steps)
+        settle = dataclasses.replace(self.settle, client=client) if self.settle else None
+        return dataclasses.replace(self, steps=steps, settle=settle)
+
 
 def case(what: str, manifest: str, *steps: Step, service: str = SERVICE, settle: Step | None = None) -> Case:
     return Case(what, manifest, steps, service, settle)

@@ -185,14 +185,14 @@ class Site:
         deadline = time.monotonic() + DEADLINE
         while faults := probe.faults(self.send(probe)):
             if time.monotonic() > deadline:
-                pytest.fail(f"{what}: not in force within {DEADLINE:.0f} s: {probe.job}\n" + "\n".join(faults[:5]))
+                pytest.fail(f"{what}: not in force within {DEADLINE:.0f} s: {self._explained(probe, faults)}")
             time.sleep(0.02)
 
     def hold(self, step: Step) -> list[Answer]:
         """Send a step's requests, once, and fail unless everything is as it expects; gives the answers."""
         answers = self.send(step)
         faults = step.faults(answers)
-        assert not faults, "\n".join([f"{len(faults)} faults: {step.job}", *faults[:10]])
+        assert not faults, f"{len(faults)} faults: {self._explained(step, faults)}"
         return answers
 
     def send(self, step: Step) -> list[Answer]:
@@ -236,6 +236,15 @@ class Site:
                     await self._client.delete(kind, metadata["name"], namespace)  # type: ignore[arg-type]
 
         self._runner.run(each())
+
+    def _explained(self, step: Step, faults: Sequence[str]) -> str:
+        """The faults, and what the proxy of the client logged last."""
+        sent = [f"{step.client} sent {dict(step.job)}", *faults[:10]]
+        namespace = next((workload.namespace for workload in WORKLOADS if workload.name == step.client), "")
+        if namespace != "traffic":
+            return "\n".join(sent)
+        log = self.mesh.kubectl("logs", "-n", namespace, step.client, "-c", "istio-proxy", "--tail=5", check=False)
+        return "\n".join([*sent, f"The last that the proxy of {step.client} logged:", log])
 
     def _ready(self, workload: Workload) -> bool:
         pod = self._runner.run(self._client.get(POD, workload.name, workload.namespace))

@@ -96,6 +96,8 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("client", ["a", "eager"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_protocols(case: Case, site: Any) -> None:
-    site.check(case)
+def test_protocols(case: Case, client: str, site: Any) -> None:
+    """On demand, and with everything."""
+    site.check(case.by(client))

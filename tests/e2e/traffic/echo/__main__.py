@@ -9,6 +9,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from echo import connection, jobs, streams
 from echo.instructions import Server
 
@@ -61,4 +63,4 @@ if __name__ == "__main__":
     parser.add_argument("--bind", default=None, help="the address to serve on; all by default")
     parser.add_argument("--unix", type=Path, help="a Unix socket to serve on as well")
     parser.add_argument("--offset", type=int, default=0, help="is added to every port")
-    asyncio.run(main(parser.parse_args()))
+    uvloop.run(main(parser.parse_args()))
