@@ -203,3 +203,14 @@ def test_a_pod_and_an_entry_of_one_name_are_two(mesh: Any) -> None:
     proxy = mesh.sidecar()
     mesh.apply(selecting() + workload("address: 192.0.2.5, labels: {app: db}", "db-1") + pod("10.0.0.30"))
     assert sockets(proxy) == [("10.0.0.30", 80), ("192.0.2.5", 80)]
+
+
+def test_a_workload_behind_its_proxy(mesh: Any) -> None:
+    """A process of the host: what comes for the proxy's address goes on to where it listens."""
+    metadata = {"WORKLOAD_ENTRY": "vm-1", "PILOTFISH_WORKLOAD_ADDRESS": "169.254.1.1"}
+    proxy = mesh.sidecar("vm-1", ip="192.0.2.5", metadata=metadata)
+    mesh.apply(selecting() + workload("address: 192.0.2.5, labels: {app: db}, ports: {http: 9090}"))
+    cluster = proxy.get("clusters", "inbound|9090||")
+    assert "upstream_bind_config" not in cluster
+    found = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+    assert found == {"socket_address": {"address": "169.254.1.1", "port_value": 9090}}

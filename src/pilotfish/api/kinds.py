@@ -124,8 +124,7 @@ WORKLOAD_ENTRY = Kind(
 WORKLOAD_GROUP = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "WorkloadGroup", "workloadgroups", networking.WorkloadGroup,
     short_names=("wg",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
-    validate=istio_validation.workload_group,
-    not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
+    validate=istio_validation.workload_group, columns=columns.NAME_AND_AGE,
 )  # fmt: skip
 ENVOY_FILTER = Kind(
     "networking.istio.io", ("v1alpha3",), "EnvoyFilter", "envoyfilters", networking.EnvoyFilter,

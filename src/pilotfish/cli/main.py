@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -125,6 +126,41 @@ def image_remove(home: Home, name: str) -> None:
     from pilotfish.cli import image as room
 
     room.remove(home, name)
+
+
+@main.group()
+def workload() -> None:
+    """Workloads that are no pods: processes of this host, as WorkloadGroups describe them."""
+
+
+@workload.command("join", context_settings={"ignore_unknown_options": True})
+@click.option("--group", "-g", required=True, metavar="[NAMESPACE/]NAME", help="The WorkloadGroup to join.")
+@click.option("--namespace", "-n", default="default", help="Its namespace. [default: default]")
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    help="Without a command: where the process listens, as this host reaches it. [default: 127.0.0.1]",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@pass_home
+def workload_join(home: Home, group: str, namespace: str, address: str, command: tuple[str, ...]) -> None:
+    """Have COMMAND, or a process that runs already, be a workload of the mesh until this ends.
+
+    COMMAND (write `--` before it) runs in a network of its own, as in a pod with a sidecar: what it sends and gets goes
+    through its proxy, and it knows the mesh's names. Its files, terminal and environment are the caller's.
+
+    Without COMMAND only what the mesh sends to the workload goes through a proxy, which passes it on to the same port
+    of --address. What the process itself sends stays as it is, and so does the host's other traffic.
+    """
+    from pilotfish.cli import workload as room
+    from pilotfish.node.join import Wanted
+
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise click.BadParameter(f"{address!r} is no IP address", param_hint="--address") from None
+    before, slash, after = group.partition("/")
+    room.run(home, Wanted(before if slash else namespace, after if slash else before, command, address))
 
 
 @main.command(hidden=True)

@@ -83,13 +83,14 @@ class Resolution(enum.StrEnum):
     """How a service's endpoints are found.
 
     STATIC: they are listed. PASSTHROUGH: the connection's own destination is the endpoint. DNS and DNS_ROUND_ROBIN: the
-    proxy looks their names up, and uses all addresses or the first.
+    proxy looks their names up, and uses all addresses or the first. DYNAMIC_DNS: it looks up what the client asks for.
     """
 
     STATIC = "STATIC"
     PASSTHROUGH = "PASSTHROUGH"
     DNS = "DNS"
     DNS_ROUND_ROBIN = "DNS_ROUND_ROBIN"
+    DYNAMIC_DNS = "DYNAMIC_DNS"
 
     @property
     def by_name(self) -> bool:
@@ -155,7 +156,7 @@ class Service(Record):
     @property
     def by_name(self) -> bool:
         """Whether proxies look its endpoints' names up."""
-        return self.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
+        return self.resolution.by_name
 
     @property
     def headless(self) -> bool:

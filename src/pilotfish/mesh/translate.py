@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from pilotfish.api import core, discovery, networking
+from pilotfish.api.joined import HEALTH_CHECKED, HEALTHY
 from pilotfish.mesh import protocols
 from pilotfish.mesh.records import (
     Labels,
@@ -22,16 +23,7 @@ from pilotfish.mesh.records import (
 
 EXPORT_TO = "networking.istio.io/exportTo"
 LOCALITY = "istio-locality"
-HEALTH_CHECKED = "proxy.istio.io/health-checks-enabled"
-"""Annotation of a WorkloadEntry that is in service only while its condition HEALTHY says so."""
-HEALTHY = "Healthy"
 UNIX = "unix://"
-_RESOLUTIONS = {
-    "NONE": Resolution.PASSTHROUGH,
-    "STATIC": Resolution.STATIC,
-    "DNS": Resolution.DNS,
-    "DNS_ROUND_ROBIN": Resolution.DNS_ROUND_ROBIN,
-}
 
 
 class Declaration(Record):
@@ -112,9 +104,7 @@ def service(obj: core.Service, cluster_domain: str) -> tuple[Declaration, ...]:
 def service_entry(obj: networking.ServiceEntry) -> tuple[Declaration, ...]:
     """The hosts that a ServiceEntry defines, one declaration each."""
     spec = obj.spec
-    resolution = _RESOLUTIONS.get(spec.resolution)
-    if resolution is None:
-        return ()
+    resolution = Resolution.PASSTHROUGH if spec.resolution == "NONE" else Resolution(spec.resolution)
     ports = tuple(
         ServicePort(
             number=port.number,

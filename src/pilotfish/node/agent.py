@@ -15,7 +15,7 @@ from pilotfish.client.events import EventRecorder
 from pilotfish.client.informer import Change, Informer
 from pilotfish.client.informers import Informers
 from pilotfish.home import Home, Settings
-from pilotfish.node import gateway, nodestatus, podsandbox
+from pilotfish.node import gateway, leases, nodestatus, podsandbox
 from pilotfish.node.nodecontext import Networks, NodeContext
 from pilotfish.node.pod import PodWorker
 from pilotfish.node.proxy import Certificate
@@ -68,6 +68,7 @@ class Agent:
             lost = asyncio.Event()
             lost.set()
             group.create_task(self._keep_gateway(lost))
+            group.create_task(leases.keep(self._home, self._client, self._pods))
 
             def changed(change: Change[Pod]) -> None:
                 self._changed(change, group)

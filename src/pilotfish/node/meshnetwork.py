@@ -10,6 +10,12 @@ from pilotfish.home import Home
 AUTO_ALLOCATED = IPv4Network("240.240.0.0/16")
 """Whence hosts without an address get one (Istio: ISTIO_META_DNS_AUTO_ALLOCATE). Only sidecars know these addresses."""
 
+POD_GATEWAY = "169.254.1.1"
+"""A pod's next hop: link-local, the same in every pod, owned by nobody."""
+
+HOST_LOOPBACK = POD_GATEWAY
+"""As which pods that may do so reach 127.0.0.1 of the host: nothing else is to be had there."""
+
 
 @dataclass(frozen=True)
 class MeshNetwork:

@@ -17,7 +17,14 @@ from pyroute2 import IPRoute
 
 from pilotfish.node import netns
 from pilotfish.node.firewall import close_foreign_chains, open_foreign_chains
-from pilotfish.node.meshnetwork import AUTO_ALLOCATED, MeshNetwork, host_table, link_prefix, netns_prefix
+from pilotfish.node.meshnetwork import (
+    AUTO_ALLOCATED,
+    HOST_LOOPBACK,
+    MeshNetwork,
+    host_table,
+    link_prefix,
+    netns_prefix,
+)
 from pilotfish.node.nft import NftError, replace_table, run_nft, tables
 from pilotfish.node.podnetwork import delete_link
 from pilotfish.node.sysctl import read_sysctl, write_sysctl
@@ -69,6 +76,8 @@ def render_host_table(mesh: MeshNetwork, opened: Iterable[str], foreign: Iterabl
 
     The address of a pod that is gone is refused too, by whichever link it would leave: the host's default route would
     carry what was meant for the pod out into other networks, to whoever has that address there.
+
+    HOST_LOOPBACK is 127.0.0.1 to pods whose link lets such packets pass (`podnetwork.open_host_loopback`).
     """
     pods = f'"{link_prefix(mesh.home_id)}*"'
     nowhere = f"{{ {mesh.service_cidr}, {AUTO_ALLOCATED} }}"
@@ -95,6 +104,11 @@ def render_host_table(mesh: MeshNetwork, opened: Iterable[str], foreign: Iterabl
         ip daddr {mesh.service_cidr} reject with icmp port-unreachable
         ip daddr {mesh.pod_cidr} oifname != {{ "lo", {pods} }} meta l4proto tcp reject with tcp reset
         ip daddr {mesh.pod_cidr} oifname != {{ "lo", {pods} }} reject with icmp host-unreachable
+    }}
+
+    chain hostward {{
+        type nat hook prerouting priority dstnat; policy accept;
+        iifname {pods} ip daddr {HOST_LOOPBACK} meta l4proto tcp dnat ip to 127.0.0.1
     }}
 
     chain postrouting {{

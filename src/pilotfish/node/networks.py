@@ -16,7 +16,13 @@ from pilotfish.node.ipam import AddressPool, OutOfAddresses
 from pilotfish.node.meshnetwork import MeshNetwork
 from pilotfish.node.nft import NftError
 from pilotfish.node.nodecontext import Attachment
-from pilotfish.node.podnetwork import PodNetwork, create_pod_network, delete_pod_network, list_pod_networks
+from pilotfish.node.podnetwork import (
+    PodNetwork,
+    create_pod_network,
+    delete_pod_network,
+    list_pod_networks,
+    open_host_loopback,
+)
 from pilotfish.node.sandbox import SandboxError, to_the_end
 
 log = logging.getLogger(__name__)
@@ -75,6 +81,12 @@ class HostNetworks:
             return None
         await self._serve_names(uid, namespace, pod, capture)
         return Attachment(str(address), pod.path)
+
+    async def open_host_loopback(self, uid: str) -> None:
+        try:
+            await asyncio.to_thread(open_host_loopback, self._by_short_uid[self._short(uid)])
+        except OSError as error:
+            raise SandboxError(f"the pod cannot reach the host's processes: {error}") from error
 
     async def detach(self, uid: str) -> None:
         try:

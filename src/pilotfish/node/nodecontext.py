@@ -37,6 +37,10 @@ class Networks(Protocol):
         """The network that the pod has already, or None when it is not there any more."""
         ...
 
+    async def open_host_loopback(self, uid: str) -> None:
+        """Let the pod, which has its network, reach 127.0.0.1 of the host as HOST_LOOPBACK. Raises SandboxError."""
+        ...
+
     async def detach(self, uid: str) -> None:
         """Remove the pod's network; one that is not there is no error. Raises SandboxError."""
         ...

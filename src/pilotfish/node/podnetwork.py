@@ -20,11 +20,8 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pilotfish.node import netns
-from pilotfish.node.meshnetwork import MeshNetwork, link_prefix, netns_prefix, short_uid
+from pilotfish.node.meshnetwork import POD_GATEWAY, MeshNetwork, link_prefix, netns_prefix, short_uid
 from pilotfish.node.sysctl import write_sysctl
-
-GATEWAY = "169.254.1.1"
-"""The pod's next hop: link-local, the same in every pod, owned by nobody."""
 
 _HOST_MAC = "ee:ee:ee:ee:ee:ee"
 _INTERFACE = "eth0"
@@ -61,6 +58,14 @@ def create_pod_network(mesh: MeshNetwork, uid: str, address: IPv4Address) -> Pod
         delete_pod_network(mesh.home_id, uid)
         raise
     return pod
+
+
+def open_host_loopback(pod: PodNetwork) -> None:
+    """Let a pod reach 127.0.0.1 of the host, as HOST_LOOPBACK. Raises OSError.
+
+    The host's rules translate the address for all pods; a link without this drops what comes for the loopback.
+    """
+    write_sysctl(f"net/ipv4/conf/{pod.link}/route_localnet", 1)
 
 
 def delete_pod_network(home_id: str, uid: str) -> None:
@@ -129,9 +134,9 @@ def _configure_interface(address: IPv4Address) -> None:
         index = pod.link_lookup(ifname=_INTERFACE)[0]
         pod.addr("add", index=index, address=str(address), prefixlen=32)
         pod.link("set", index=index, state="up")
-        pod.neigh("add", dst=GATEWAY, lladdr=_HOST_MAC, ifindex=index, state="permanent")
-        pod.route("add", dst=f"{GATEWAY}/32", oif=index, scope="link")
-        pod.route("add", dst="default", gateway=GATEWAY, oif=index)
+        pod.neigh("add", dst=POD_GATEWAY, lladdr=_HOST_MAC, ifindex=index, state="permanent")
+        pod.route("add", dst=f"{POD_GATEWAY}/32", oif=index, scope="link")
+        pod.route("add", dst="default", gateway=POD_GATEWAY, oif=index)
 
 
 def _linked_pods(netlink: IPRoute, home_id: str) -> list[PodNetwork]:

@@ -14,6 +14,7 @@ from cryptography import x509
 
 from pilotfish.api.core import Pod
 from pilotfish.api.errors import ApiError
+from pilotfish.api.joined import HOST_PROCESS
 from pilotfish.client.backoff import backoff
 from pilotfish.node import bootstrap, grpcxds, podfiles, proxy, sandbox, volumes
 from pilotfish.node.capture import CaptureSpec
@@ -47,6 +48,8 @@ async def make(node: NodeContext, pod: Pod, folder: PodFolder, sources: Sources)
         attachment = Attachment(node.host_ip, None)
     else:
         attachment = await node.networks.attach(pod.metadata.uid, pod.namespace, capture)
+        if pod.metadata.annotations.get(HOST_PROCESS) == "true":
+            await node.networks.open_host_loopback(pod.metadata.uid)
     relay: RelayConfig | None = None
     if (container := proxy.proxy_container(pod)) is not None:
         settings = node.settings

@@ -29,7 +29,7 @@ from pilotfish.xds.scope import Scope
 from pilotfish.xds.selection import Common, Selection
 from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import CLUSTER, Changes, Held, ProxyNode, Resource
-from pilotfish.xds.workload import Inbound, InboundIndex, workload_of
+from pilotfish.xds.workload import Inbound, InboundIndex, behind, workload_of
 
 GATEWAY_LABEL = "pilotfish.dev/gateway"
 SYSTEM_NAMESPACE = "kube-system"
@@ -298,7 +298,8 @@ class Generator:
                 self._gateways[shared] = Gateway(shared, self.model)
             return (self._gateways[shared],)
         if node.type == "sidecar" and shared is not None:
-            inbound = Inbound(workload_of(node), node.ip, labels_of(node.labels), shared, self.model)
+            labels = labels_of(node.labels)
+            inbound = Inbound(workload_of(node), node.ip, labels, shared, self.model, behind(node))
             self._inbound.put(inbound)
             return *self._outbound(shared, proxy.user), inbound
         if node.type == "grpc" and shared is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pilotfish.mesh.protocols import Protocol
-from pilotfish.mesh.records import Age, Host, Service, ServicePort
+from pilotfish.mesh.records import Age, Host, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build.clusters import ClusterSpec
@@ -107,7 +107,8 @@ def _claims(host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
         return Claim(address, port.number, port.protocol, service.age, chains)
 
     if port.protocol.is_http:
-        found = [claim(wildcard, HttpChain(str(port.number)))]
+        dynamic = service.resolution is Resolution.DYNAMIC_DNS
+        found = [claim(wildcard, HttpChain(str(port.number), dynamic))]
     elif service.headless:
         found = [claim(address, *_chains(service, port)) for address in _pod_addresses(host, port, audience)]
     else:
@@ -130,10 +131,16 @@ def _chains(
 ) -> tuple[Chain, ...]:
     """Bytes to the service's cluster, and HTTP by routes where nothing says what the port speaks.
 
-    Where the address does not tell whose a TLS connection is, its server name must.
+    Where the address does not tell whose a TLS connection is, its server name must; and where that is looked up.
     """
-    name = port.protocol.is_tls and (anywhere or bool(ranges))
-    tcp = TcpChain(cluster_name(service, port), ranges, (service.hostname.lower(),) if name else ())
+    dynamic = service.resolution is Resolution.DYNAMIC_DNS
+    name = port.protocol.is_tls and (anywhere or bool(ranges) or dynamic)
+    tcp = TcpChain(
+        cluster_name(service, port),
+        ranges,
+        (service.hostname.lower(),) if name else (),
+        lookup_port=int(port.target) if dynamic else 0,
+    )
     if port.protocol is not Protocol.AUTO:
         return (tcp,)
     shared = anywhere or bool(ranges)

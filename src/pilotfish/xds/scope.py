@@ -193,20 +193,26 @@ class Scope(Part):
 
 
 class _Claims:
-    """Who wants what of one listener. HTTP hosts want one and the same chain, so their number costs nothing."""
+    """Who wants what of one listener. HTTP hosts want one and the same chain, so their number costs nothing; it looks
+    names up when one of them wants that.
+    """
 
     def __init__(self) -> None:
         self._http: dict[str, HttpChain] = {}
+        self._looked_up: set[str] = set()
         self._others: dict[str, Claim] = {}
 
     def put(self, hostname: str, claim: Claim) -> None:
         if claim.protocol.is_http and isinstance(claim.chains[0], HttpChain):
             self._http[hostname] = claim.chains[0]
+            if claim.chains[0].lookup:
+                self._looked_up.add(hostname)
         else:
             self._others[hostname] = claim
 
     def drop(self, hostname: str) -> None:
         self._http.pop(hostname, None)
+        self._looked_up.discard(hostname)
         self._others.pop(hostname, None)
 
     @property
@@ -230,6 +236,7 @@ class _Claims:
         if self._http:
             others = [claim for claim in others if not claim.protocol.server_first]
             chain = next(iter(self._http.values()))
+            chain = HttpChain(chain.route, lookup=bool(self._looked_up))
             found[chain.match] = chain
         elif others and any(claim.protocol.server_first for claim in others):
             others = [claim for claim in others if claim.protocol is others[0].protocol]

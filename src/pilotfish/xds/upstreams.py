@@ -92,6 +92,8 @@ def _cluster(
             target = int(port.target) if service.registry is Registry.EXTERNAL else port.number
             override = target if target != port.number else 0
             return ClusterSpec(name, Discovery.ORIGINAL_DST, upstream, settings.connect_timeout, port_override=override)
+        case Resolution.DYNAMIC_DNS:
+            return ClusterSpec(name, Discovery.DYNAMIC_DNS, upstream, settings.connect_timeout, ipv6=audience.ipv6)
         case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
             strict = service.resolution is Resolution.DNS
             shown = tuple(map(_reduced, endpoints))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pilotfish.api.joined import WORKLOAD_ADDRESS, WORKLOAD_ENTRY
 from pilotfish.mesh.index import LabelIndex, MultiMap
 from pilotfish.mesh.model import Model, Touched
 from pilotfish.mesh.records import Labels, WorkloadKey, WorkloadKind
@@ -14,20 +15,21 @@ from pilotfish.xds.entries import Spec
 from pilotfish.xds.parts import Part
 from pilotfish.xds.source import ProxyNode
 
-ENTRY = "WORKLOAD_ENTRY"
-"""Metadata of a proxy whose workload is no pod: the name of its WorkloadEntry (Istio's NodeMetadata)."""
-
 
 class Inbound(Part):
     """What a sidecar does with connections that come for its workload.
 
     `node_labels` are the proxy's own word for the workload's labels; what the mesh knows of the workload goes first.
+    `behind` is where the workload listens, if not at the proxy's own address.
     """
 
-    def __init__(self, key: WorkloadKey, address: str, node_labels: Labels, audience: Audience, model: Model) -> None:
+    def __init__(
+        self, key: WorkloadKey, address: str, node_labels: Labels, audience: Audience, model: Model, behind: str = ""
+    ) -> None:
         super().__init__()
         self.key = key
         self.address = address
+        self._behind = behind
         self._node_labels = node_labels
         self._audience = audience
         self._model = model
@@ -40,7 +42,7 @@ class Inbound(Part):
         return workload.labels if workload else self._node_labels
 
     def anew(self, model: Model) -> Inbound:
-        return Inbound(self.key, self.address, self._node_labels, self._audience, model)
+        return Inbound(self.key, self.address, self._node_labels, self._audience, model, self._behind)
 
     def update(self) -> None:
         """Look again at what selects or names the workload."""
@@ -56,16 +58,23 @@ class Inbound(Part):
                 continue
             ports.append(InboundPort(target.number, target.port.number, protocol))
             upstream = upstream_of(protocol)
-            yield InboundClusterSpec(target.number, upstream, settings.connect_timeout, self._audience.ipv6)
+            yield InboundClusterSpec(
+                target.number, upstream, settings.connect_timeout, self._audience.ipv6, self._behind
+            )
         yield VirtualInboundSpec(self._audience.wildcard, tuple(ports), settings)
 
 
 def workload_of(node: ProxyNode) -> WorkloadKey:
     """The workload that a sidecar stands beside."""
-    entry = node.metadata.get(ENTRY)
+    entry = node.metadata.get(WORKLOAD_ENTRY)
     if entry:
         return WorkloadKey(node.namespace, str(entry), WorkloadKind.ENTRY)
     return WorkloadKey(node.namespace, node.name)
+
+
+def behind(node: ProxyNode) -> str:
+    """Where a sidecar's workload listens, if not at the sidecar's own address."""
+    return str(node.metadata.get(WORKLOAD_ADDRESS, ""))
 
 
 class InboundIndex:

@@ -18,7 +18,7 @@ from pilotfish.home import Home
 COMMANDS = (
     "apply", "delete", "describe", "down", "exec", "get", "image", "install", "logs", "proxy-config", "proxy-status",
     "status",
-    "uninstall", "up",
+    "uninstall", "up", "workload",
 )  # fmt: skip
 HIDDEN = ("supervise", "serve", "node", "dns")
 

@@ -63,10 +63,6 @@ def test_service_entry_of_several_hosts() -> None:
     assert a.service.external
 
 
-def test_service_entry_of_a_resolution_that_is_not_honoured() -> None:
-    assert translate.service_entry(typed(kinds.SERVICE_ENTRY, spec={"hosts": ["a"], "resolution": "DYNAMIC_DNS"})) == ()
-
-
 def test_service_entry_addresses_of_its_own_go_before_allocated_ones() -> None:
     status = {"addresses": [{"value": "240.240.0.1"}]}
     spec = {"hosts": ["a"], "addresses": ["192.0.2.0/24", "192.0.2.9/32", "nonsense"]}

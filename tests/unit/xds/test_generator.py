@@ -88,7 +88,7 @@ def _entry(rng: random.Random, name: str, namespace: str) -> Object:
         "hosts": hosts,
         "addresses": rng.choice([[], ["192.0.2.1"], ["192.0.2.0/24"], ["10.1.0.1"]]),
         "ports": list(ports.values()),
-        "resolution": rng.choice(["STATIC", "DNS", "NONE"]),
+        "resolution": rng.choice(["STATIC", "DNS", "NONE", "DYNAMIC_DNS"]),
         "exportTo": rng.choice([[], ["."], ["b"], ["*"]]),
     }
     if rng.random() < 0.5:

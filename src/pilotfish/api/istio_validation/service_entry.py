@@ -16,7 +16,6 @@ SERVICE_ENTRY_NOT_HONOURED = frozenset(
     {
         "spec.endpoints[].network",
         "spec.endpoints[].serviceAccount",
-        "spec.resolution=DYNAMIC_DNS",
         "spec.subjectAltNames",
     }
 )

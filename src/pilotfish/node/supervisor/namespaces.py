@@ -35,6 +35,11 @@ def unshare_pod() -> None:
     _checked(_libc.unshare(NEWNS | NEWUTS | NEWIPC | NEWPID), "unshare the pod's namespaces")
 
 
+def unshare_mounts() -> None:
+    """A mount namespace of its own for this process."""
+    _checked(_libc.unshare(NEWNS), "unshare the mounts")
+
+
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
     """mount(2). Raises OSError that names both ends."""
     arguments = [text.encode() or None for text in (source, target, kind)]

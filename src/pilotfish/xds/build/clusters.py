@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Endpoint, Record
 from pilotfish.xds import source
-from pilotfish.xds.build import common, names
+from pilotfish.xds.build import common, dynamic, names
 from pilotfish.xds.build.endpoints import load_assignment
 from pilotfish.xds.entries import serialise
 
@@ -35,6 +35,7 @@ class Discovery(enum.StrEnum):
     ORIGINAL_DST = "ORIGINAL_DST"
     STRICT_DNS = "STRICT_DNS"
     LOGICAL_DNS = "LOGICAL_DNS"
+    DYNAMIC_DNS = "DYNAMIC_DNS"
 
 
 class Upstream(enum.StrEnum):
@@ -73,7 +74,7 @@ class ClusterSpec(Record):
 
 
 class InboundClusterSpec(Record):
-    """The cluster of one port of the proxy's own workload."""
+    """The cluster of one port of the proxy's own workload, which listens where connections come for it, or `behind`."""
 
     type_url: ClassVar[str] = source.CLUSTER
 
@@ -81,6 +82,7 @@ class InboundClusterSpec(Record):
     upstream: Upstream
     connect_timeout: float
     ipv6: bool
+    behind: str = ""
 
     @property
     def name(self) -> str:
@@ -123,17 +125,25 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
             cluster.cluster_type.name = "envoy.clusters.dns"
             cluster.cluster_type.typed_config.CopyFrom(common.any_of(_dns(spec)))
             cluster.load_assignment.CopyFrom(load_assignment(spec.name, spec.endpoints))
+        case Discovery.DYNAMIC_DNS:
+            cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
+            cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
+            cluster.cluster_type.typed_config.CopyFrom(common.any_of(dynamic.cluster_type(ipv6=spec.ipv6)))
     _limits(cluster)
     _speak(cluster, spec.upstream)
     return cluster
 
 
 def inbound_cluster(spec: InboundClusterSpec) -> cluster_pb2.Cluster:
-    """To the address that the connection came for, from an address that is not captured again."""
+    """To the address that the connection came for, from an address that is not captured again; or past it."""
     cluster = _cluster(spec.name, spec.connect_timeout)
-    _to_original_destination(cluster)
-    cluster.cleanup_interval.CopyFrom(_NEVER)
-    _bind(cluster, INBOUND_SOURCES[spec.ipv6])
+    if spec.behind:
+        cluster.type = cluster_pb2.Cluster.STATIC
+        cluster.load_assignment.CopyFrom(load_assignment(spec.name, (Endpoint(spec.behind, spec.port),)))
+    else:
+        _to_original_destination(cluster)
+        cluster.cleanup_interval.CopyFrom(_NEVER)
+        _bind(cluster, INBOUND_SOURCES[spec.ipv6])
     _limits(cluster)
     _speak(cluster, spec.upstream)
     return cluster

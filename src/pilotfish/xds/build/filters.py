@@ -88,9 +88,14 @@ def tcp_proxy_on_demand(reporting: Reporting) -> tuple[listener_components_pb2.F
     return network_filter("set_filter_state", named), network_filter("tcp_proxy", config)
 
 
-def outbound_http(stat_prefix: str, route: str, reporting: Reporting) -> listener_components_pb2.Filter:
-    """A connection manager that gets the route configuration `route` over RDS."""
+def outbound_http(
+    stat_prefix: str, route: str, reporting: Reporting, lookup: Message | None = None
+) -> listener_components_pb2.Filter:
+    """A connection manager that gets the route configuration `route` over RDS; `lookup` looks names of requests up."""
     manager = _manager(stat_prefix, reporting, Reporter.CLIENT)
+    if lookup is not None:
+        router = manager.http_filters.pop()
+        manager.http_filters.extend((_http_filter("dynamic_forward_proxy", lookup), router))
     manager.rds.route_config_name = route
     manager.rds.config_source.CopyFrom(common.from_ads())
     return network_filter("http_connection_manager", manager)

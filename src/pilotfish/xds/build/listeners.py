@@ -11,18 +11,22 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from pilotfish.mesh.records import Record
 from pilotfish.mesh.reporting import Reporting
 from pilotfish.xds import source
-from pilotfish.xds.build import common, filters, names
+from pilotfish.xds.build import common, dynamic, filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import ProxySettings
 
 
 class TcpChain(Record):
-    """Bytes to a cluster, for destinations in `ranges` and TLS server names in `server_names` where these are given."""
+    """Bytes to a cluster, for destinations in `ranges` and TLS server names in `server_names` where these are given.
+
+    With a `lookup_port` the server name is looked up, to be reached at that port.
+    """
 
     cluster: str
     ranges: tuple[str, ...] = ()
     server_names: tuple[str, ...] = ()
+    lookup_port: int = 0
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -35,9 +39,13 @@ class TcpChain(Record):
 
 
 class HttpChain(Record):
-    """HTTP to the clusters of a route configuration, where the first bytes look like HTTP."""
+    """HTTP to the clusters of a route configuration, where the first bytes look like HTTP.
+
+    `lookup`: some of the clusters are of hosts that are looked up as requests name them.
+    """
 
     route: str
+    lookup: bool = False
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -130,13 +138,18 @@ def outbound_listener(spec: OutboundListenerSpec) -> listener_pb2.Listener:
 
 def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.FilterChain:
     if isinstance(chain, HttpChain):
+        lookup = dynamic.by_authority(ipv6=":" in spec.address) if chain.lookup else None
         return listener_components_pb2.FilterChain(
             filter_chain_match=listener_components_pb2.FilterChainMatch(
                 application_protocols=filters.PLAINTEXT_HTTP, transport_protocol="raw_buffer"
             ),
-            filters=[filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.reporting)],
+            filters=[filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.reporting, lookup)],
         )
-    built = listener_components_pb2.FilterChain(filters=[filters.tcp_proxy(chain.cluster, spec.reporting)])
+    built = listener_components_pb2.FilterChain()
+    if chain.lookup_port:
+        config = dynamic.by_server_name(chain.lookup_port, ipv6=":" in spec.address)
+        built.filters.append(filters.network_filter("sni_dynamic_forward_proxy", config))
+    built.filters.append(filters.tcp_proxy(chain.cluster, spec.reporting))
     built.filter_chain_match.prefix_ranges.extend(map(common.cidr, chain.ranges))
     built.filter_chain_match.server_names.extend(chain.server_names)
     if not chain.ranges and not chain.server_names:
