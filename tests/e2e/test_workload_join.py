@@ -42,6 +42,11 @@ spec:
   resolution: STATIC
   ports: [{{number: 80, name: http, protocol: HTTP}}]
   workloadSelector: {{labels: {{app: {group}}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {group}}}
+spec: {{type: ExternalName, externalName: {group}.test}}
 """
 CALLER = """
 apiVersion: v1
@@ -111,7 +116,7 @@ def group(caller: Any, tools: Any, request: pytest.FixtureRequest) -> Iterator[A
 
     yield make
     for name in made:
-        caller.kubectl("delete", "workloadgroup,serviceentry", name, "--ignore-not-found")
+        caller.kubectl("delete", "workloadgroup,serviceentry,service", name, "--ignore-not-found")
     tools.eventually(lambda: not entries(caller), "all entries are gone")
 
 
@@ -164,6 +169,7 @@ def test_a_process_of_the_host(caller: Any, tools: Any, group: Any, tmp_path: Pa
                 lambda: (a := call(caller, "till.test")).startswith("200 host") and a, told_in(log)
             )
             assert not answer.endswith("unproxied")
+            assert call(caller, "till.default").startswith("200 host"), "by an alias too"
             [entry] = entries(caller)
             [pod] = [p for p in caller.get("pods")["items"] if p["metadata"]["name"] != "caller"]
             ip = pod["status"]["podIP"]

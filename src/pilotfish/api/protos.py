@@ -36,6 +36,7 @@ def _name_table() -> descriptor_pb2.FileDescriptorProto:
     _field(info, 3, "shortname", _Field.TYPE_STRING)
     _field(info, 4, "namespace", _Field.TYPE_STRING)
     _field(info, 5, "alt_hosts", _Field.TYPE_STRING, repeated=True)
+    _field(info, 1000, "canonical", _Field.TYPE_STRING)  # not Istio's, whose clients pass it over
     entry = table.nested_type.add(name="TableEntry")
     entry.options.map_entry = True
     _field(entry, 1, "key", _Field.TYPE_STRING)
@@ -66,6 +67,9 @@ def _message(name: str) -> Any:
 
 
 NameTable: Any = _message("istio.networking.nds.v1.NameTable")
-"""`table` maps a host to a NameInfo: `ips`, `registry` ("Kubernetes" or "External"), `shortname`, `namespace`."""
+"""`table` maps a host to a NameInfo: `ips`, `registry` ("Kubernetes" or "External"), `shortname`, `namespace`.
+
+`canonical` is the name that this one is an alias of, as a CNAME record has it.
+"""
 IstioCertificateRequest: Any = _message("istio.v1.auth.IstioCertificateRequest")
 IstioCertificateResponse: Any = _message("istio.v1.auth.IstioCertificateResponse")

@@ -30,12 +30,14 @@ def assemble(
     slices: Sequence[Slice],
     workloads: Mapping[WorkloadKey, Workload],
     export_to: tuple[str, ...],
+    aliases: tuple[str, ...] = (),
 ) -> Host:
     """The host of one or more declarations in one namespace.
 
     A Kubernetes service comes before entries, then the oldest. What that leaves out (ports, addresses) those add that
     are otherwise like it, all names that certificates may bear count, and so do all endpoints of the ports that there
-    are then (as Istio merges them). `export_to` is for services that do not say theirs.
+    are then (as Istio merges them). `export_to` is for services that do not say theirs; `aliases` are the names
+    that stand for the host.
     """
     ordered = sorted(declared, key=lambda d: (d[0].service.registry is not Registry.KUBERNETES, d[0].service.age))
     first = ordered[0][0]
@@ -64,6 +66,7 @@ def assemble(
         addresses=tuple(dict.fromkeys(address for service in alike for address in service.addresses)),
         literal=any(service.literal for service in alike),
         export_to=main.export_to or export_to,
+        aliases=aliases,
         subject_alt_names=tuple(sorted({name for d, _ in ordered for name in d.service.subject_alt_names})),
     )
     return Host(

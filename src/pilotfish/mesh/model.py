@@ -6,12 +6,13 @@ host, a pod the hosts that hold or select it, a Service or ServiceEntry the host
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pilotfish.api import core, discovery, networking
 from pilotfish.api.meta import Object
 from pilotfish.mesh import translate
+from pilotfish.mesh.aliases import Aliases
 from pilotfish.mesh.gateways import Gateways
 from pilotfish.mesh.hostnames import matches
 from pilotfish.mesh.hosts import assemble, choose, reached_at
@@ -72,6 +73,7 @@ class Model:
         self._secrets: dict[SecretKey, core.Secret] = {}
         self._hosts: dict[HostKey, Host] = {}
         self._namespaces_of: MultiMap[str, str] = MultiMap()  # host name in lower case → namespaces that define it
+        self._aliases = Aliases()
         self._declared_by: dict[ObjectKey, tuple[Declaration, ...]] = {}
         self._declarations: dict[HostKey, dict[ObjectKey, Declaration]] = {}
         self._listing: MultiMap[str, HostKey] = MultiMap()  # address → hosts whose ServiceEntry lists or selects it
@@ -227,10 +229,14 @@ class Model:
             for key, (was, now) in hosts.items()
             if was is None or now is None or was.service != now.service
         }
-        named = {*about, *_below(self.host_names, about)}
+        wildcards = [pattern for pattern in about if pattern.startswith("*")]
+        named = {pattern for pattern in about if pattern not in wildcards}
+        if wildcards:
+            named.update(name for name in self.host_names() if any(matches(name, pattern) for pattern in wildcards))
+            named.update(wildcards)
         leading = (routing for name in redefined | named for routing in self.policies.routed_to(name))
         led = {host for routing in leading for host in routing.hosts}
-        led.update(_below(lambda: self._namespaces_of, led))
+        led.update(name for name in self._namespaces_of if any(matches(name, w) for w in led if w.startswith("*")))
         return frozenset({key.hostname for key in hosts} | named | led)
 
     def _keep(self, key: SecretKey, secret: core.Secret | None) -> set[SecretKey]:
@@ -256,7 +262,14 @@ class Model:
             key = declaration.service.key
             self._declarations.setdefault(key, {})[source] = declaration
             self._workload_selecting.put((source, key), key.namespace, declaration.workload_selector)
-        return {d.service.key for d in (*before, *declared)}
+        touched = {d.service.key for d in (*before, *declared)}
+        named = {key.hostname: "" for key in touched} | {
+            d.service.key.hostname: d.service.canonical.lower() for d in declared
+        }
+        if source.kind == "Service":
+            renamed = {name for alias, canonical in named.items() for name in self._aliases.put(alias, canonical)}
+            touched.update(HostKey(namespace, name) for name in renamed for namespace in self._namespaces_of[name])
+        return touched
 
     def _slice(self, source: ObjectKey, record: Slice | None) -> set[HostKey]:
         before = self._slices.pop(source, None)
@@ -334,6 +347,7 @@ class Model:
             slices,
             self._workloads,
             self._exports.services,
+            self._aliases.of(key.hostname),
         )
 
     def _selected(self, declaration: Declaration) -> list[Workload]:
@@ -364,9 +378,3 @@ def _listed(host: Host) -> set[str]:
     if host.service.selector:
         return set()
     return {endpoint.address for _, endpoints in host.endpoints for endpoint in endpoints}
-
-
-def _below(names: Callable[[], Iterable[str]], about: Iterable[str]) -> Iterator[str]:
-    """Those of the names that the wildcards among others match. All names are looked at only where there is one."""
-    wildcards = [pattern for pattern in about if pattern.startswith("*")]
-    return (name for name in (names() if wildcards else ()) if any(matches(name, pattern) for pattern in wildcards))

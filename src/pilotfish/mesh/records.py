@@ -84,6 +84,7 @@ class Resolution(enum.StrEnum):
 
     STATIC: they are listed. PASSTHROUGH: the connection's own destination is the endpoint. DNS and DNS_ROUND_ROBIN: the
     proxy looks their names up, and uses all addresses or the first. DYNAMIC_DNS: it looks up what the client asks for.
+    ALIAS: it has none; its name stands for another.
     """
 
     STATIC = "STATIC"
@@ -91,6 +92,7 @@ class Resolution(enum.StrEnum):
     DNS = "DNS"
     DNS_ROUND_ROBIN = "DNS_ROUND_ROBIN"
     DYNAMIC_DNS = "DYNAMIC_DNS"
+    ALIAS = "ALIAS"
 
     @property
     def by_name(self) -> bool:
@@ -126,7 +128,8 @@ class Service(Record):
     `literal`: its addresses were written down by somebody, so that clients may know them without having looked it up.
     `selector` is that of a Kubernetes service. `created` (RFC 3339) decides between services that cannot both have
     their way: the oldest wins. `subject_alt_names` are what the certificates of its servers may say, beside what
-    its endpoints' service accounts do.
+    its endpoints' service accounts do. `canonical` is the name for which an ALIAS stands; `aliases` are the names (in
+    lower case) that stand for this one.
     """
 
     hostname: str
@@ -143,6 +146,8 @@ class Service(Record):
     publish_not_ready: bool = False
     created: str = ""
     subject_alt_names: tuple[str, ...] = ()
+    canonical: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def key(self) -> HostKey:

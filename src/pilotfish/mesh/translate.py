@@ -68,10 +68,10 @@ class Slice(Record):
 
 
 def service(obj: core.Service, cluster_domain: str) -> tuple[Declaration, ...]:
-    """The host that a Kubernetes Service defines: none for ExternalName, which is a name in DNS and no more."""
+    """The host that a Kubernetes Service defines: for ExternalName, a name that stands for another."""
     spec = obj.spec
     if spec.type == "ExternalName":
-        return ()
+        return (Declaration(_alias(obj, cluster_domain)),) if spec.external_name else ()
     addresses = () if obj.headless else tuple(dict.fromkeys(filter(None, (spec.cluster_ip, *spec.cluster_ips))))
     if not addresses and not obj.headless:
         return ()  # its address is yet to be assigned
@@ -99,6 +99,20 @@ def service(obj: core.Service, cluster_domain: str) -> tuple[Declaration, ...]:
         created=obj.metadata.creation_timestamp or "",
     )
     return (Declaration(record, workload_selector=() if obj.headless else record.selector),)
+
+
+def _alias(obj: core.Service, cluster_domain: str) -> Service:
+    return Service(
+        hostname=f"{obj.name}.{obj.namespace}.svc.{cluster_domain}",
+        namespace=obj.namespace,
+        name=obj.name,
+        registry=Registry.KUBERNETES,
+        ports=(),
+        resolution=Resolution.ALIAS,
+        export_to=exported(obj.metadata.annotations.get(EXPORT_TO, "").split(",")),
+        created=obj.metadata.creation_timestamp or "",
+        canonical=obj.spec.external_name.removesuffix("."),
+    )
 
 
 def service_entry(obj: networking.ServiceEntry) -> tuple[Declaration, ...]:

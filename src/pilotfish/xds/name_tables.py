@@ -52,7 +52,7 @@ class NameTables(ContestedPart):
         found = service.resolution is Resolution.PASSTHROUGH and not service.addresses
         pods = [e for e in _endpoints(host) if self._usable(e.address)] if found else []
         addresses = addresses or tuple(dict.fromkeys(e.address for e in pods))
-        if addresses:
+        if addresses or service.canonical:
             yield NameSpec(
                 scope,
                 service.hostname,
@@ -60,6 +60,7 @@ class NameTables(ContestedPart):
                 service.registry.value,
                 service.name if kubernetes else "",
                 service.namespace if kubernetes else "",
+                service.canonical,
             )
         for name in sorted({e.hostname for e in pods if e.hostname}):
             own = tuple(dict.fromkeys(e.address for e in pods if e.hostname == name))

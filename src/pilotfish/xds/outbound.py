@@ -110,14 +110,14 @@ def _claims(host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
         dynamic = service.resolution is Resolution.DYNAMIC_DNS
         found = [claim(wildcard, HttpChain(str(port.number), dynamic))]
     elif service.headless:
-        found = [claim(address, *_chains(service, port)) for address in _pod_addresses(host, port, audience)]
+        found = [claim(address, *_chains(service, port, audience)) for address in _pod_addresses(host, port, audience)]
     else:
-        found = [claim(address, *_chains(service, port)) for address in _bound(service, audience)]
+        found = [claim(address, *_chains(service, port, audience)) for address in _bound(service, audience)]
         ranges = tuple(sorted(a for a in service.addresses if "/" in a and audience.reaches(a)))
         if ranges:
-            found.append(claim(wildcard, *_chains(service, port, ranges=ranges)))
+            found.append(claim(wildcard, *_chains(service, port, audience, ranges)))
         elif not service.addresses:
-            found.append(claim(wildcard, *_chains(service, port, anywhere=True)))
+            found.append(claim(wildcard, *_chains(service, port, audience, anywhere=True)))
     return [c for c in found if c.address != wildcard or not audience.settings.reserved(c.port)]
 
 
@@ -127,7 +127,7 @@ def _pod_addresses(host: Host, port: ServicePort, audience: Audience) -> list[st
 
 
 def _chains(
-    service: Service, port: ServicePort, ranges: tuple[str, ...] = (), *, anywhere: bool = False
+    service: Service, port: ServicePort, audience: Audience, ranges: tuple[str, ...] = (), *, anywhere: bool = False
 ) -> tuple[Chain, ...]:
     """Bytes to the service's cluster, and HTTP by routes where nothing says what the port speaks.
 
@@ -138,7 +138,7 @@ def _chains(
     tcp = TcpChain(
         cluster_name(service, port),
         ranges,
-        (service.hostname.lower(),) if name else (),
+        server_names(service, audience) if name else (),
         lookup_port=int(port.target) if dynamic else 0,
     )
     if port.protocol is not Protocol.AUTO:
@@ -152,8 +152,9 @@ def _route_name(service: Service, port: ServicePort) -> str:
 
 
 def _virtual_host(service: Service, port: ServicePort, audience: Audience) -> WantedHost:
-    own = [service.hostname, f"{service.hostname}."] if "*" not in service.hostname else [service.hostname]
-    short = short_names(service, audience)
+    named = [service.hostname, *service.aliases]
+    own = [own for name in named for own in ([name] if "*" in name else [name, f"{name}."])]
+    short = [short for name in named for short in short_names(name, audience)]
     if service.headless:
         own += [f"*.{name}" for name in own]
         short += [f"*.{name}" for name in short]
@@ -169,12 +170,18 @@ def _virtual_host(service: Service, port: ServicePort, audience: Audience) -> Wa
     )
 
 
-def short_names(service: Service, audience: Audience) -> list[str]:
+def server_names(service: Service, audience: Audience) -> tuple[str, ...]:
+    """What TLS clients call a service by: its name, and those that stand for it in every form."""
+    short = (name for alias in service.aliases for name in short_names(alias, audience))
+    return service.hostname.lower(), *service.aliases, *short
+
+
+def short_names(hostname: str, audience: Audience) -> list[str]:
     """The shorter names of a Kubernetes service, as a pod's search domains complete them."""
     suffix = f".svc.{audience.settings.cluster_domain}"
-    if not service.hostname.endswith(suffix):
+    if not hostname.endswith(suffix):
         return []
-    short = service.hostname.removesuffix(suffix)
+    short = hostname.removesuffix(suffix)
     name, _, namespace = short.rpartition(".")
     alone = [name] if namespace == audience.namespace else []
     return [*alone, f"{short}.svc", short]

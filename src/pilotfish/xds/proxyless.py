@@ -54,8 +54,9 @@ class Proxyless(ContestedPart):
             ports = list(_ports(host))
             service = host.service
             # gRPC keeps the spelling of a target, and host names ignore case.
-            own = dict.fromkeys((service.hostname, service.hostname.lower()))
-            short = short_names(service, self.audience)
+            own = dict.fromkeys((service.hostname, service.hostname.lower(), *service.aliases))
+            named = (service.hostname, *service.aliases)
+            short = [short for name in named for short in short_names(name, self.audience)]
             self._claim(
                 hostname,
                 host,

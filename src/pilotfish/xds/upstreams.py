@@ -106,3 +106,5 @@ def _cluster(
                 dns_refresh=settings.dns_refresh,
                 ipv6=audience.ipv6,
             )
+        case Resolution.ALIAS:
+            raise ValueError(f"{service.hostname} stands for another name and has no ports")

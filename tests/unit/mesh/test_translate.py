@@ -40,8 +40,14 @@ def test_service_exported_to_some() -> None:
 
 
 def test_services_that_are_no_hosts() -> None:
-    assert translate.service(typed(kinds.SERVICE, spec={"type": "ExternalName", "externalName": "a.b"}), DOMAIN) == ()
     assert translate.service(typed(kinds.SERVICE, spec={}), DOMAIN) == ()
+
+
+def test_a_service_that_stands_for_another_name() -> None:
+    spec = {"type": "ExternalName", "externalName": "Api.test.", "ports": [{"port": 80}]}
+    (found,) = translate.service(typed(kinds.SERVICE, spec=spec), DOMAIN)
+    service = found.service
+    assert (service.hostname, service.canonical, service.ports) == ("x.ns.svc.cluster.local", "Api.test", ())
 
 
 def test_headless_service() -> None:

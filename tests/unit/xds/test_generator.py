@@ -70,6 +70,10 @@ def _service(rng: random.Random, name: str, namespace: str) -> Object:
     ports = {p["port"]: p for p in rng.sample(PORTS, rng.randint(1, 3))}
     created = f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"
     ip = rng.choice(["None", f"10.1.0.{rng.randint(1, 5)}"])
+    if rng.random() < 0.15:
+        alias = {"type": "ExternalName", "externalName": rng.choice(["h.test", "s0.a.svc.cluster.local", "x.test"])}
+        metadata = {"name": name, "namespace": namespace, "creationTimestamp": created}
+        return decode(kinds.SERVICE, {"metadata": metadata, "spec": alias})
     spec = {"clusterIP": ip, "selector": {"app": rng.choice("xy")}, "ports": list(ports.values())}
     annotations = rng.choice([{}, {}, {"networking.istio.io/exportTo": "."}])
     metadata = {"name": name, "namespace": namespace, "creationTimestamp": created, "annotations": annotations}

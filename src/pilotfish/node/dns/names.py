@@ -71,6 +71,7 @@ def read_resource(resource: Any) -> NameRecord:
         shortname=info.shortname,
         namespace=info.namespace,
         alt_hosts=tuple(info.alt_hosts),
+        canonical=info.canonical,
     )
 
 

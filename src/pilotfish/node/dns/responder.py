@@ -47,7 +47,20 @@ class Held:
         return self.query.packet
 
 
-Later = Query | Held
+@dataclass(frozen=True, slots=True)
+class Aliased:
+    """A query for an alias of a name that is not ours: `asked` is what is asked upstream for it."""
+
+    query: Query
+    canonical: bytes
+    asked: Query
+
+    @property
+    def packet(self) -> bytes:
+        return self.query.packet
+
+
+Later = Query | Held | Aliased
 """What `Responder.resolve` must be awaited for."""
 
 
@@ -147,7 +160,7 @@ class Responder:
             return self._ask_upstream(query, tcp=tcp)
         found = self._table.lookup(view.scopes, view.search, query.name)
         if found.addresses is None:
-            return self._unknown(view, query, found.consulted, tcp=tcp)
+            return self._not_ours(view, query, found, tcp=tcp)
         if not (view.pod and self._demands and found.addresses.of_type(query.qtype)):
             return self._build(view, query, found.addresses, found, tcp=tcp)
         demand = Demand(view.pod, found.host)
@@ -161,7 +174,7 @@ class Responder:
     ) -> bytes:
         """The answer for a name of ours; `keep` it for all who ask the same."""
         self._counters.built += 1
-        turns = _owned(query, addresses, found.alias_length)
+        turns = _owned(query, addresses, found)
         if tcp:
             return wire.answer(query, records=random.choice(turns))
         bodies = [wire.answer(query, records=records) for records in turns]
@@ -171,6 +184,39 @@ class Responder:
         if query.plain and keep:
             view.hot.add(query.packet[wire.ID_SIZE :], bodies, found.consulted)
         return bodies[0]
+
+    def _not_ours(self, view: View, query: Query, found: Lookup, *, tcp: bool) -> bytes | Later:
+        """A name without addresses in the mesh: unknown, or an alias of such a name."""
+        if not found.canonical:
+            return self._unknown(view, query, found.consulted, tcp=tcp)
+        if self._in_mesh_domain(found.canonical.lower()):
+            return self._aliased(query, found.canonical, Rcode.NXDOMAIN, tcp=tcp)
+        if query.qtype not in (wire.Type.A, wire.Type.AAAA):
+            return wire.answer(query, records=wire.alias_records(query, found.canonical, ()))
+        asked = wire.asking_for(query, found.canonical)
+        known = self._upstream.known(asked)
+        if known is None:
+            return Aliased(query, found.canonical, asked)
+        return self._aliased(query, found.canonical, known, tcp=tcp)
+
+    def _aliased(self, query: Query, canonical: bytes, outcome: bytes | Rcode, *, tcp: bool) -> bytes:
+        """The answer for an alias, from what was found for the name that it is an alias of."""
+        if isinstance(outcome, Rcode):
+            return wire.answer(query, outcome, wire.alias_records(query, canonical, ()), authoritative=False)
+        if wire.rcode_of(outcome) not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+            return wire.answer(query, Rcode.SERVFAIL, authoritative=False)
+        try:
+            addresses = wire.addresses_in(b"\0" * wire.ID_SIZE + outcome, query.qtype)
+        except wire.Malformed as error:
+            log.debug("the upstream's answer for an alias cannot be read: %s", error)
+            return wire.answer(query, Rcode.SERVFAIL, authoritative=False)
+        records = wire.alias_records(query, canonical, addresses)
+        rcode = Rcode.NXDOMAIN if wire.rcode_of(outcome) == Rcode.NXDOMAIN else Rcode.NOERROR
+        body = wire.answer(query, rcode, records, authoritative=False)
+        if len(body) + wire.ID_SIZE > _limit(query, tcp=tcp):
+            self._counters.truncated += 1
+            return wire.truncated(query, records)
+        return body
 
     def _unknown(self, view: View, query: Query, consulted: Sequence[bytes], *, tcp: bool) -> bytes | Query:
         """A name that nobody in the mesh owns, as far as the table knows: every such lookup comes through here."""
@@ -200,6 +246,9 @@ class Responder:
         """The answer without its id to a query that had to wait: ours, or the upstream's, or our error."""
         if isinstance(later, Query):
             return self._outcome(later, await self._upstream.ask(later, tcp=tcp), tcp=tcp)
+        if isinstance(later, Aliased):
+            outcome = await self._upstream.ask(later.asked, tcp=tcp)
+            return self._aliased(later.query, later.canonical, outcome, tcp=tcp)
         assert self._demands is not None
         await self._demands.wait(later.demand)
         view, query = later.view, later.query
@@ -207,8 +256,8 @@ class Responder:
         if found.addresses is not None:
             keep = self._demands.fulfilled(later.demand) and found.host == later.demand.host
             return self._build(view, query, found.addresses, found, tcp=tcp, keep=keep)
-        unknown = self._unknown(view, query, found.consulted, tcp=tcp)
-        return await self.resolve(unknown, tcp=tcp) if isinstance(unknown, Query) else unknown
+        unknown = self._not_ours(view, query, found, tcp=tcp)
+        return unknown if isinstance(unknown, bytes) else await self.resolve(unknown, tcp=tcp)
 
     def _outcome(self, query: Query, outcome: bytes | Rcode, *, tcp: bool) -> bytes:
         if isinstance(outcome, Rcode):
@@ -223,11 +272,13 @@ def _limit(query: Query, *, tcp: bool) -> int:
     return MAX_TCP_SIZE if tcp else query.udp_limit
 
 
-def _owned(query: Query, addresses: Addresses, alias_length: int) -> list[list[bytes]]:
+def _owned(query: Query, addresses: Addresses, found: Lookup) -> list[list[bytes]]:
     """A name of ours as records, to be given in turn: the order of addresses rotates, as Istio shuffles it."""
     chosen = addresses.of_type(query.qtype)
     rotations = [chosen[n:] + chosen[:n] for n in range(min(len(chosen), _ROTATIONS))] or [()]
-    if alias_length and chosen:
-        target = query.question[:alias_length] + b"\0"
+    target = found.canonical
+    if not target and found.alias_length and chosen:
+        target = query.question[: found.alias_length] + b"\0"
+    if target:
         return [wire.alias_records(query, target, rotation) for rotation in rotations]
     return [wire.address_records(rotation) for rotation in rotations]

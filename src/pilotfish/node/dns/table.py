@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -22,7 +22,10 @@ GATEWAY = "@gateway"
 
 
 class NameRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """One resource of the name table: a host as one scope sees it. `resource` is "*/host" or "<namespace>/host"."""
+    """One resource of the name table: a host as one scope sees it. `resource` is "*/host" or "<namespace>/host".
+
+    `canonical` is the name of which the host is an alias.
+    """
 
     resource: str
     version: str
@@ -31,6 +34,7 @@ class NameRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
     shortname: str = ""
     namespace: str = ""
     alt_hosts: tuple[str, ...] = ()
+    canonical: str = ""
 
     @property
     def scope(self) -> str:
@@ -67,13 +71,14 @@ class Lookup:
 
     `alias_length` is how many bytes of the question's name, less the search domain, are the name that was found, 0 when
     it is the name itself. `consulted` are the names on which this outcome depends, wildcards left out. `host` is whose
-    the name is.
+    the name is. `canonical` is the name that it is an alias of (a CNAME), and then `addresses` are those of that name.
     """
 
     addresses: Addresses | None
     alias_length: int
     consulted: tuple[bytes, ...]
     host: str = ""
+    canonical: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,11 +88,16 @@ class _Claim:
     rank: int
     resource: str
     addresses: Addresses = field(compare=False)
+    canonical: bytes = field(compare=False, default=b"")
 
     def lookup(self, alias_length: int, consulted: tuple[bytes, ...]) -> Lookup:
         """The outcome of a lookup that ended here."""
-        return Lookup(self.addresses, alias_length, consulted, self.resource.partition("/")[2])
+        return Lookup(self.addresses, alias_length, consulted, self.resource.partition("/")[2], self.canonical)
 
+
+NO_ADDRESSES = Addresses((), ())
+MAX_ALIASES = 8
+"""How many aliases are followed, one to the next."""
 
 Claims = dict[bytes, list[_Claim]]
 
@@ -106,6 +116,16 @@ class _Place:
     name: bytes
     wildcard: bool
     rank: int
+
+
+def _canonical(record: NameRecord) -> bytes:
+    if not record.canonical:
+        return b""
+    try:
+        return wire.encode_name(record.canonical)
+    except ValueError as error:
+        log.warning("%s of the name table is an alias of nothing: %s", record.resource, error)
+        return b""
 
 
 def parse_addresses(ips: Iterable[str]) -> Addresses:
@@ -149,11 +169,12 @@ class Table:
 
     def _claim(self, record: NameRecord) -> list[_Place]:
         addresses = parse_addresses(record.ips)
+        canonical = _canonical(record)
         self._records[record.resource] = record
         places = list(self._places(record))
         for place in places:
             claims = self._claims(place).setdefault(place.name, [])
-            claims.append(_Claim(place.rank, record.resource, addresses))
+            claims.append(_Claim(place.rank, record.resource, addresses, canonical))
             claims.sort()
         return places
 
@@ -212,9 +233,23 @@ class Table:
         """Find a name in lower case for a client that sees `scopes` (the first goes before the others).
 
         The name itself, then the name less one of the client's search domains, then wildcards with the most specific
-        first, likewise for both.
+        first, likewise for both. Aliases are followed as far as the table knows; one that leads round leads nowhere.
         """
-        indexes = [index for scope in scopes if (index := self._indexes.get(scope))]
+        found = self._lookup(indexes := self._indexes_of(scopes), search, name)
+        for _ in range(MAX_ALIASES):
+            if not found.canonical:
+                return found
+            ahead = self._lookup(indexes, frozenset(), found.canonical.lower())
+            consulted = (*found.consulted, *ahead.consulted)
+            if not ahead.canonical:
+                return replace(ahead, alias_length=0, consulted=consulted, canonical=found.canonical)
+            found = replace(ahead, consulted=consulted)
+        return replace(found, addresses=NO_ADDRESSES, canonical=b"")
+
+    def _indexes_of(self, scopes: Iterable[str]) -> list[_Index]:
+        return [index for scope in scopes if (index := self._indexes.get(scope))]
+
+    def _lookup(self, indexes: list[_Index], search: frozenset[bytes], name: bytes) -> Lookup:
         if found := _first([i.exact for i in indexes], name):
             return found.lookup(0, (name,))
         offsets = wire.label_offsets(name)

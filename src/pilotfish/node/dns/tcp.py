@@ -10,8 +10,7 @@ import struct
 from dataclasses import dataclass, field
 
 from pilotfish.node.dns.counters import Counters
-from pilotfish.node.dns.responder import Held, Later, Responder, View
-from pilotfish.node.dns.wire import Query
+from pilotfish.node.dns.responder import Later, Responder, View
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ class TcpServer:
             outcome = self._responder.respond(view, packet, tcp=True)
             if outcome is None:
                 return  # nothing may be said to this, and nothing sensible follows it
-            if isinstance(outcome, Query | Held):
+            if isinstance(outcome, Later):
                 await room.acquire()
                 resolving.create_task(self._resolve(writer, outcome, room))
             else:

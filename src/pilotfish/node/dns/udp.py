@@ -15,8 +15,7 @@ import time
 from pilotfish.node.dns.counters import Counters
 from pilotfish.node.dns.hot import Buffer, pinned
 from pilotfish.node.dns.mmsg import Batch
-from pilotfish.node.dns.responder import Held, Later, Responder, View
-from pilotfish.node.dns.wire import Query
+from pilotfish.node.dns.responder import Later, Responder, View
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ class UdpServer:
                 found[position] = next(rotation)
                 continue
             outcome = self._responder.respond(view, packet, tcp=False)
-            if isinstance(outcome, Query | Held):
+            if isinstance(outcome, Later):
                 self._later(sock, outcome, self._batch.sender(position))
             elif outcome is not None:
                 buffer, found[position] = pinned(outcome)

@@ -11,7 +11,7 @@ import enum
 import itertools
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HEADER_SIZE = 12
 ID_SIZE = 2
@@ -97,6 +97,13 @@ class Query:
     def plain(self) -> bool:
         """Whether two such queries of equal bytes mean the same thing: nothing in it belongs to one client alone."""
         return self.edns is None or not self.edns.options
+
+
+def asking_for(query: Query, name: bytes) -> Query:
+    """The same query about another name, in wire form."""
+    kind = query.question[-4:]
+    packet = query.packet[:HEADER_SIZE] + name + kind + query.packet[HEADER_SIZE + len(query.question) :]
+    return replace(query, packet=packet, question=name + kind, name=name.lower())
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +283,13 @@ def alias_records(query: Query, target: bytes, addresses: Sequence[bytes]) -> li
     head = struct.pack(">H", _QUESTION_POINTER) + _record.pack(Type.CNAME, Class.IN, TTL, len(target))
     target_at = HEADER_SIZE + len(query.question) + len(head)
     return [head + target, *address_records(addresses, _POINTER << 8 | target_at)]
+
+
+def addresses_in(response: bytes, qtype: int) -> list[bytes]:
+    """The packed addresses in a response, of one type, to whatever names they belong. Raises Malformed."""
+    counts = _header.unpack_from(response)[3:]
+    found = records(response, question_end(response), sum(counts))
+    return [response[r.data] for r in itertools.islice(found, counts[0]) if r.type == qtype]
 
 
 def id_of(packet: bytes) -> bytes:

@@ -10,7 +10,8 @@ from pilotfish.xds.entries import serialise
 class NameSpec(Record):
     """One host for those who see it: `scope` is a namespace, or "*" for all of them.
 
-    `shortname` and `namespace` are set for Kubernetes services, which answer to shorter names too.
+    `shortname` and `namespace` are set for Kubernetes services, which answer to shorter names too. One with a
+    `canonical` name stands for that, and has no addresses.
     """
 
     scope: str
@@ -19,6 +20,7 @@ class NameSpec(Record):
     registry: str
     shortname: str = ""
     namespace: str = ""
+    canonical: str = ""
 
     @property
     def type_url(self) -> str:
@@ -35,4 +37,5 @@ class NameSpec(Record):
         info.registry = self.registry
         info.shortname = self.shortname
         info.namespace = self.namespace
+        info.canonical = self.canonical
         return serialise(table)
