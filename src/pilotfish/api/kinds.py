@@ -95,13 +95,13 @@ VIRTUAL_SERVICE = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "VirtualService", "virtualservices", networking.VirtualService,
     short_names=("vs",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.virtual_service, warn=istio_validation.virtual_service_warnings,
-    not_honoured=NOTHING_HONOURED, columns=columns.VIRTUAL_SERVICE,
+    not_honoured=istio_validation.VIRTUAL_SERVICE_NOT_HONOURED, columns=columns.VIRTUAL_SERVICE,
 )  # fmt: skip
 DESTINATION_RULE = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "DestinationRule", "destinationrules", networking.DestinationRule,
     short_names=("dr",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.destination_rule, warn=istio_validation.destination_rule_warnings,
-    not_honoured=NOTHING_HONOURED, columns=columns.DESTINATION_RULE,
+    not_honoured=istio_validation.DESTINATION_RULE_NOT_HONOURED, columns=columns.DESTINATION_RULE,
 )  # fmt: skip
 GATEWAY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "Gateway", "gateways", networking.Gateway,

@@ -16,7 +16,6 @@ from pilotfish.mesh.records import Labels, Record, Workload
 from pilotfish.mesh.servers import Server, Tls
 from pilotfish.xds import source
 from pilotfish.xds.audience import Audience
-from pilotfish.xds.build import names
 from pilotfish.xds.build.gateway import GatewayChain, GatewayListenerSpec, RoutedChain
 from pilotfish.xds.build.http_routes import HttpRoute
 from pilotfish.xds.gateway_auto import AutoPassthrough
@@ -26,6 +25,7 @@ from pilotfish.xds.gateway_secrets import GatewaySecrets
 from pilotfish.xds.http_routes import Asker, http_routes
 from pilotfish.xds.parts import Part
 from pilotfish.xds.settings import Edge
+from pilotfish.xds.upstreams import destination_cluster
 from pilotfish.xds.used_clusters import UsedClusters
 
 
@@ -103,10 +103,7 @@ class Gateway(Part):
     def _cluster(self, routing: Routing, destination: Destination, port: int) -> str:
         hostname = resolve(destination.host, routing.namespace, self._model.cluster_domain)
         host = self._model.seen_from(self.group.audience.namespace, hostname)
-        number = destination.port.number if destination.port else 0
-        if not number and host is not None and len(host.service.ports) == 1:
-            number = host.service.ports[0].number
-        return names.outbound(number or port, host.service.hostname if host else hostname, destination.subset)
+        return destination_cluster(destination, hostname, host.service if host else None, port)
 
     # What is listened on
 

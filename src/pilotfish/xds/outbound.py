@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pilotfish.api.networking.destination import Destination
+from pilotfish.mesh.hostnames import resolve
+from pilotfish.mesh.policies import MESH_GATEWAY
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, Host, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build.clusters import ClusterSpec
 from pilotfish.xds.build.endpoints import AssignmentSpec
+from pilotfish.xds.build.http_routes import HttpRoute
 from pilotfish.xds.build.listeners import Chain, HttpChain, TcpChain
 from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHostSpec
-from pilotfish.xds.upstreams import assignments, cluster_name, clusters
+from pilotfish.xds.http_routes import Asker, http_routes
+from pilotfish.xds.upstreams import assignments, cluster_name, clusters, destination_cluster
+
+UNREGISTERED_PORT = 80
+"""At which port names are routed that no registry has."""
 
 
 class Claim(NamedTuple):
@@ -35,7 +43,7 @@ class WantedHost(NamedTuple):
     own: tuple[str, ...]
     short: tuple[str, ...]
     addresses: tuple[str, ...]
-    routes: tuple[Route, ...]
+    routes: tuple[Route | HttpRoute, ...]
 
 
 class Outbound(NamedTuple):
@@ -61,7 +69,7 @@ def outbound(seen: Seen, audience: Audience) -> Outbound:
     """A host's contribution to what proxies of an audience get."""
     host = seen.host
     if host is None:
-        return Outbound()
+        return Outbound(virtual_hosts=tuple(_unregistered(seen, audience)))
     service = host.service
     ports = [port for port in service.ports if port.protocol is not Protocol.UDP]
     http = [port for port in ports if port.protocol.is_http or port.protocol is Protocol.AUTO]
@@ -69,9 +77,9 @@ def outbound(seen: Seen, audience: Audience) -> Outbound:
         clusters=clusters(seen, audience),
         assignments=assignments(seen),
         claims=tuple(claim for port in ports for claim in _claims(host, port, audience)),
-        virtual_hosts=tuple(_virtual_host(service, port, audience) for port in http),
+        virtual_hosts=tuple(_virtual_host(seen, service, port, audience) for port in http),
         routes=tuple(
-            _own_routes(service, port)
+            _own_routes(seen, service, port, audience)
             for port in http
             if port.protocol is Protocol.AUTO and (service.headless or _bound(service, audience))
         ),
@@ -151,7 +159,34 @@ def _route_name(service: Service, port: ServicePort) -> str:
     return f"{service.hostname}:{port.number}"
 
 
-def _virtual_host(service: Service, port: ServicePort, audience: Audience) -> WantedHost:
+def _routes(seen: Seen, service: Service, port: ServicePort, audience: Audience) -> tuple[Route | HttpRoute, ...]:
+    """Where requests to a port of a host go: where its VirtualService says, else all to the host."""
+    return _written(seen, port.number, audience) or (Route(cluster_name(service, port)),)
+
+
+def _written(seen: Seen, port: int, audience: Audience) -> tuple[HttpRoute, ...]:
+    """The routes that a VirtualService has for requests to a port."""
+    routing = seen.routing
+    if routing is None:
+        return ()
+
+    def cluster_of(destination: Destination) -> str:
+        hostname = resolve(destination.host, routing.namespace, audience.settings.cluster_domain)
+        found = seen.destination(hostname)
+        return destination_cluster(destination, hostname, found.service if found else None, port)
+
+    return http_routes(routing, Asker(MESH_GATEWAY, port, audience.namespace, audience.labels), cluster_of)
+
+
+def _unregistered(seen: Seen, audience: Audience) -> Iterator[WantedHost]:
+    """A name that no registry has and a VirtualService routes: requests for it to port 80 (Istio)."""
+    routes = _written(seen, UNREGISTERED_PORT, audience)
+    if seen.routing is not None and routes and seen.hostname != "*":  # what is for nobody has its own virtual host
+        name = f"{seen.hostname}:{UNREGISTERED_PORT}"
+        yield WantedHost(UNREGISTERED_PORT, name, seen.routing.age, (seen.hostname,), (), (), routes)
+
+
+def _virtual_host(seen: Seen, service: Service, port: ServicePort, audience: Audience) -> WantedHost:
     named = [service.hostname, *service.aliases]
     own = [own for name in named for own in ([name] if "*" in name else [name, f"{name}."])]
     short = [short for name in named for short in short_names(name, audience)]
@@ -166,7 +201,7 @@ def _virtual_host(service: Service, port: ServicePort, audience: Audience) -> Wa
         own=tuple(own),
         short=tuple(short),
         addresses=tuple(addresses),
-        routes=(Route(cluster_name(service, port)),),
+        routes=_routes(seen, service, port, audience),
     )
 
 
@@ -187,8 +222,8 @@ def short_names(hostname: str, audience: Audience) -> list[str]:
     return [*alone, f"{short}.svc", short]
 
 
-def _own_routes(service: Service, port: ServicePort) -> RouteConfigurationSpec:
+def _own_routes(seen: Seen, service: Service, port: ServicePort, audience: Audience) -> RouteConfigurationSpec:
     """The routes of a listener that stands for one host alone."""
     name = _route_name(service, port)
-    route = Route(cluster_name(service, port))
-    return RouteConfigurationSpec(name, (VirtualHostSpec(name, ("*",), (route,)),), catch_all="")
+    host = VirtualHostSpec(name, ("*",), _routes(seen, service, port, audience))
+    return RouteConfigurationSpec(name, (host,), catch_all="")

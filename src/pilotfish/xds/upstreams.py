@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
+from pilotfish.api.networking.destination import Destination
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Endpoint, Host, Registry, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
@@ -67,6 +68,16 @@ def _reduced(endpoint: Endpoint) -> Endpoint:
 
 def cluster_name(service: Service, port: ServicePort, subset: str = "") -> str:
     return names.outbound(port.number, service.hostname, subset, udp=port.key.udp)
+
+
+def destination_cluster(destination: Destination, hostname: str, service: Service | None, port: int) -> str:
+    """The cluster that a route's destination names: of the port that it says, or the only one of the service, else of
+    the port at which the request came (Istio: GetDestinationCluster). `service` is None where nobody sees the host.
+    """
+    number = destination.port.number if destination.port else 0
+    if not number and service is not None and len(service.ports) == 1:
+        number = service.ports[0].number
+    return names.outbound(number or port, service.hostname if service else hostname, destination.subset)
 
 
 def static_cluster(service: Service, port: ServicePort, settings: ProxySettings, subset: str = "") -> ClusterSpec:

@@ -133,9 +133,6 @@ def _workload(rng: random.Random, name: str, namespace: str) -> Object:
     return decode(kinds.WORKLOAD_ENTRY, {"metadata": metadata, "spec": spec, "status": status})
 
 
-MAKERS = (("s", _service), ("e", _entry), ("x", _slice), ("p", _pod), ("w", _workload))
-
-
 GATEWAY_HOSTS = ("*", "*.test", "x.test", "y.test", "a/x.test", "./y.test", "*/*.w.test")
 
 
@@ -185,11 +182,40 @@ def _virtual_service(rng: random.Random, name: str, namespace: str) -> Object:
     return decode(kinds.VIRTUAL_SERVICE, {"metadata": metadata, "spec": spec})
 
 
+def _routing(rng: random.Random, name: str, namespace: str) -> Object:
+    """A VirtualService for sidecars."""
+    hosts = rng.sample(["h.test", "*.test", "s0", "s1.a.svc.cluster.local", "*.w.test", "*"], rng.randint(1, 2))
+    matches = [{"sourceLabels": {"app": "x"}}, {"uri": {"exact": "/"}}, {"port": 80}, {"sourceNamespace": "b"}]
+    extra = rng.choice([{}, {"port": {"number": 80}}, {"subset": "v"}])
+    host = rng.choice(["h.test", "s1", f"s{rng.randint(0, 3)}.b.svc.cluster.local"])
+    to = [{"destination": {"host": host, **extra}}]
+    spec = {
+        "hosts": hosts,
+        "http": [{"match": [rng.choice(matches)], "route": to}],
+        "exportTo": rng.choice([[], ["."], ["a"]]),
+    }
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}
+    return decode(kinds.VIRTUAL_SERVICE, {"metadata": metadata, "spec": spec})
+
+
+def _rule(rng: random.Random, name: str, namespace: str) -> Object:
+    spec = {
+        "host": rng.choice(["s0", "h.test", "*.test", "s1.a.svc.cluster.local"]),
+        "subsets": [{"name": "v", "labels": rng.choice([{}, {"app": "x"}])}],
+        "exportTo": rng.choice([[], ["."]]),
+    }
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}
+    return decode(kinds.DESTINATION_RULE, {"metadata": metadata, "spec": spec})
+
+
 def _secret(rng: random.Random, name: str, namespace: str) -> Object:
     data = rng.choice([{}, {"tls.crt": "QQ==", "tls.key": "QQ=="}, {"cert": "QQ==", "key": "QQ==", "cacert": "QQ=="}])
     return decode(kinds.SECRET, {"metadata": {"name": name, "namespace": namespace}, "data": data})
 
 
+MAKERS = (
+    ("s", _service), ("e", _entry), ("x", _slice), ("p", _pod), ("w", _workload), ("v", _routing), ("d", _rule),
+)  # fmt: skip
 AT_GATEWAYS = (*MAKERS[:1], *MAKERS[2:4], ("g", _gateway), ("v", _virtual_service), ("c", _secret))
 
 

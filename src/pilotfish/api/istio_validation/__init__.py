@@ -5,7 +5,11 @@ For each kind there is a function from the typed object to its faults, and for m
 
 from __future__ import annotations
 
-from pilotfish.api.istio_validation.destination_rule import destination_rule, destination_rule_warnings
+from pilotfish.api.istio_validation.destination_rule import (
+    DESTINATION_RULE_NOT_HONOURED,
+    destination_rule,
+    destination_rule_warnings,
+)
 from pilotfish.api.istio_validation.envoy_filter import envoy_filter, envoy_filter_warnings
 from pilotfish.api.istio_validation.gateway import GATEWAY_NOT_HONOURED, gateway, gateway_warnings
 from pilotfish.api.istio_validation.operator import GATEWAY_COMPONENTS, istio_operator
@@ -17,7 +21,11 @@ from pilotfish.api.istio_validation.service_entry import (
 )
 from pilotfish.api.istio_validation.sidecar import sidecar, sidecar_warnings
 from pilotfish.api.istio_validation.telemetry import telemetry, telemetry_warnings
-from pilotfish.api.istio_validation.virtual_service import virtual_service, virtual_service_warnings
+from pilotfish.api.istio_validation.virtual_service import (
+    VIRTUAL_SERVICE_NOT_HONOURED,
+    virtual_service,
+    virtual_service_warnings,
+)
 from pilotfish.api.istio_validation.workloads import (
     WORKLOAD_ENTRY_NOT_HONOURED,
     workload_entry,
@@ -26,9 +34,11 @@ from pilotfish.api.istio_validation.workloads import (
 )
 
 __all__ = [
+    "DESTINATION_RULE_NOT_HONOURED",
     "GATEWAY_COMPONENTS",
     "GATEWAY_NOT_HONOURED",
     "SERVICE_ENTRY_NOT_HONOURED",
+    "VIRTUAL_SERVICE_NOT_HONOURED",
     "WORKLOAD_ENTRY_NOT_HONOURED",
     "destination_rule",
     "destination_rule_warnings",

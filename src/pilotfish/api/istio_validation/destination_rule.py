@@ -20,6 +20,9 @@ from pilotfish.api.networking.destination_rule import (
 )
 from pilotfish.api.one_of import one_of_faults
 
+DESTINATION_RULE_NOT_HONOURED = frozenset({"spec.trafficPolicy", "spec.subsets[].trafficPolicy"})
+"""Fields of a DestinationRule that are accepted and change nothing yet."""
+
 _MOST_PORT_LEVEL_SETTINGS = 4096
 
 

@@ -26,6 +26,14 @@ from pilotfish.api.one_of import one_of_faults
 MESH = "mesh"
 """The gateway that stands for all sidecars."""
 
+VIRTUAL_SERVICE_NOT_HONOURED = frozenset(
+    f"spec.http[].{field}"
+    for field in (
+        "fault", "mirror", "mirrors", "mirrorPercent", "mirror_percent", "mirrorPercentage", "corsPolicy", "delegate",
+    )
+)  # fmt: skip
+"""Fields of a VirtualService that are accepted and change nothing yet."""
+
 
 def virtual_service(obj: VirtualService) -> Faults:
     """The faults of a VirtualService."""
@@ -51,6 +59,10 @@ def virtual_service_warnings(obj: VirtualService) -> Faults:
     """What is valid and probably not what was meant."""
     spec = obj.spec
     yield from gateway_name_warnings("spec.gateways", spec.gateways)
+    if not spec.gateways or MESH in spec.gateways:
+        for field, given in (("tls", spec.tls), ("tcp", spec.tcp)):
+            if given:
+                yield values.warning(f"spec.{field}", "gateways route so; sidecars do not yet")
     for position, http in enumerate(spec.http):
         yield from http_route_warnings(f"spec.http[{position}]", http)
     lists: tuple[tuple[str, Sequence[Route]], ...] = (("http", spec.http), ("tls", spec.tls), ("tcp", spec.tcp))

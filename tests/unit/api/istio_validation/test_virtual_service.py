@@ -205,7 +205,7 @@ def test_a_delegate_has_no_delegate(faults):
             "spec.http[0].directResponse.body",
             "every proxy",
         ),
-        ({"tls": tls("10.0.0.1")}, "spec.tls[0].match[0].sniHosts[0]", "IP addresses"),
+        ({"tls": tls("10.0.0.1"), "gateways": ["a/b"]}, "spec.tls[0].match[0].sniHosts[0]", "IP addresses"),
         ({"http": [{"route": TO}, {"route": TO}]}, "spec.http[1]", "spec.http[0] has no match"),
     ],
 )
@@ -249,4 +249,10 @@ def test_a_match_that_an_earlier_one_covers_is_never_used(earlier, later, covere
 
 def test_a_route_without_a_match_of_its_own_is_never_used(warnings):
     routes = [{"match": [{"port": 80}], "route": TO}, {"match": [{"port": 80}], "route": TO}]
-    assert list(warnings("virtualservice", a_service(tcp=routes))) == ["spec.tcp[1].match[0]", "spec.tcp[1]"]
+    found = warnings("virtualservice", a_service(tcp=routes, gateways=["a/b"]))
+    assert list(found) == ["spec.tcp[1].match[0]", "spec.tcp[1]"]
+
+
+def test_what_sidecars_do_not_do_yet_is_said(warnings):
+    routes = [{"match": [{"port": 80}], "route": TO}]
+    assert list(warnings("virtualservice", a_service(tcp=routes, gateways=["mesh", "a/b"]))) == ["spec.tcp"]
