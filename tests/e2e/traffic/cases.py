@@ -30,6 +30,16 @@ spec:
 """
 """The Service that a case gets under a name of its own: the pods b, in three versions, and a port a protocol."""
 
+GATEWAY = """
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: $name}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [$host]}]
+"""
+
 Answer = dict[str, Any]
 
 
@@ -122,6 +132,31 @@ class Case:
         steps = tuple(dataclasses.replace(step, client=client) for step in self.steps)
         settle = dataclasses.replace(self.settle, client=client) if self.settle else None
         return dataclasses.replace(self, steps=steps, settle=settle)
+
+
+def at_gateway(cases: Sequence[Case]) -> list[Case]:
+    """The same at the ingress gateway, of the cases that send HTTP to port 80 of `$host`."""
+    return [_at_gateway(case) for case in cases if all(map(_of_port_80, case.steps))]
+
+
+def _of_port_80(step: Step) -> bool:
+    http = step.job["protocol"] in ("HTTP/1.1", "HTTP/2")
+    return http and step.client == "a" and bool(step.job["url"].startswith("http://$host/"))
+
+
+def _at_gateway(case: Case) -> Case:
+    assert "  hosts: [$host]\n" in case.manifest, case.what
+    manifest = case.manifest.replace("  hosts: [$host]\n", "  hosts: [$host]\n  gateways: [$name]\n") + GATEWAY
+    return dataclasses.replace(
+        case,
+        manifest=manifest,
+        steps=tuple(map(_from_outside, case.steps)),
+        settle=_from_outside(case.settle) if case.settle else None,
+    )
+
+
+def _from_outside(step: Step) -> Step:
+    return dataclasses.replace(step, client="outside", job={**step.job, "address": "$ingress:80"})
 
 
 def case(what: str, manifest: str, *steps: Step, service: str = SERVICE, settle: Step | None = None) -> Case:

@@ -25,3 +25,15 @@ def site(mesh: Any) -> Iterator[Site]:
                 yield found
         finally:
             found.close()
+
+
+@pytest.fixture(scope="session")
+def ingress(site: Site) -> Site:
+    """The site with the ingress gateway: `$ingress` is its Service's address, `$ingress_pod` its pod's."""
+    mesh = site.mesh
+    mesh.kubectl("rollout", "status", "deployment/istio-ingressgateway", "-n", "istio-system", "--timeout=60s")
+    service = mesh.get("service", "istio-ingressgateway", "-n", "istio-system")
+    (pod,) = mesh.get("pods", "-n", "istio-system", "-l", "istio=ingressgateway")["items"]
+    site.names["ingress"] = service["status"]["loadBalancer"]["ingress"][0]["ip"]
+    site.names["ingress_pod"] = pod["status"]["podIP"]
+    return site

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -263,16 +262,10 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def outside(site: Any) -> Iterator[Any]:
-    """The site with the ingress gateway's address, and the traffic certificates as Secrets hold them."""
-    mesh = site.mesh
-    mesh.kubectl("rollout", "status", "deployment/istio-ingressgateway", "-n", "istio-system", "--timeout=60s")
-    service = mesh.get("service", "istio-ingressgateway", "-n", "istio-system")
-    (pod,) = mesh.get("pods", "-n", "istio-system", "-l", "istio=ingressgateway")["items"]
-    site.names["ingress"] = service["status"]["loadBalancer"]["ingress"][0]["ip"]
-    site.names["ingress_pod"] = pod["status"]["podIP"]
-    site.names |= encoded(Path(site.names["pki"]))
-    yield site
+def outside(ingress: Any) -> Any:
+    """The site with the ingress gateway, and the traffic certificates as Secrets hold them."""
+    ingress.names |= encoded(Path(ingress.names["pki"]))
+    return ingress
 
 
 def encoded(folder: Path) -> dict[str, str]:

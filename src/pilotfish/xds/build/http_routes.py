@@ -220,10 +220,11 @@ def _added(changes: HeaderChanges) -> Iterator[base_pb2.HeaderValueOption]:
 
 def _forward(route: route_components_pb2.Route, spec: Forward) -> None:
     action = route.route
-    limit = common.duration(spec.timeout)
-    action.timeout.CopyFrom(limit)
-    action.max_stream_duration.max_stream_duration.CopyFrom(Duration())
-    action.max_stream_duration.grpc_timeout_header_max.CopyFrom(limit)
+    action.timeout.CopyFrom(common.duration(spec.timeout))
+    if not spec.timeout:
+        # Lets gRPC's own limits be. Not beside a limit: Envoy passes `timeout` over where there is any of these.
+        action.max_stream_duration.max_stream_duration.CopyFrom(Duration())
+        action.max_stream_duration.grpc_timeout_header_max.CopyFrom(Duration())
     if spec.path_regex is not None:
         action.regex_rewrite.pattern.regex, action.regex_rewrite.substitution = spec.path_regex
     elif spec.path:

@@ -1,0 +1,174 @@
+"""Each condition of a VirtualService's HTTP match: which requests it holds for, and which not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from traffic.cases import Case, Step, at_gateway, case, http
+
+pytestmark = pytest.mark.root
+
+
+def matched(what: str, match: str, yes: list[Step], no: list[Step]) -> Case:
+    """What matches goes to v2, and everything else to v1."""
+    manifest = f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: $name}}
+spec:
+  hosts: [$host]
+  http:
+  - match: [{match}]
+    route: [{{destination: {{host: v2}}}}]
+  - route: [{{destination: {{host: v1}}}}]
+"""
+    return case(what, manifest, *(_goes(step, "v2") for step in yes), *(_goes(step, "v1") for step in no))
+
+
+def _goes(step: Step, version: str) -> Step:
+    assert step.arrives is not None
+    return Step(step.job, step.client, step.answers, {**step.arrives, "version": version})
+
+
+URL = "http://$host"
+CASES = [
+    matched(
+        "uri, exact",
+        "{uri: {exact: /a}}",
+        [http(f"{URL}/a"), http(f"{URL}/a?q=1")],
+        [http(f"{URL}/a/b"), http(f"{URL}/A")],
+    ),
+    matched("uri, prefix", "{uri: {prefix: /a}}", [http(f"{URL}/a"), http(f"{URL}/ab/c")], [http(f"{URL}/b/a")]),
+    matched(
+        "uri, regex",
+        "{uri: {regex: '/[a-z]+/[0-9]{2}'}}",
+        [http(f"{URL}/abc/12"), http(f"{URL}/abc/12?q=1")],
+        [http(f"{URL}/abc/123"), http(f"{URL}/x/abc/12")],
+    ),
+    matched(
+        "uri, ignoring case",
+        "{uri: {prefix: /aB}, ignoreUriCase: true}",
+        [http(f"{URL}/Ab/c"), http(f"{URL}/AB")],
+        [http(f"{URL}/c")],
+    ),
+    matched("scheme", "{scheme: {exact: http}}", [http(f"{URL}/")], []),
+    matched("scheme, another", "{scheme: {exact: https}}", [], [http(f"{URL}/")]),
+    matched(
+        "method",
+        "{method: {regex: 'PUT|POST'}}",
+        [http(f"{URL}/", method="PUT"), http(f"{URL}/", method="POST")],
+        [http(f"{URL}/"), http(f"{URL}/", method="PATCH")],
+    ),
+    matched(
+        "header, exact",
+        "{headers: {x-user: {exact: jo}}}",
+        [http(f"{URL}/", headers={"X-User": "jo"})],
+        [http(f"{URL}/", headers={"x-user": "joe"}), http(f"{URL}/", headers={"x-user": "Jo"}), http(f"{URL}/")],
+    ),
+    matched(
+        "header, prefix",
+        "{headers: {x-user: {prefix: jo}}}",
+        [http(f"{URL}/", headers={"x-user": "joe"})],
+        [http(f"{URL}/", headers={"x-user": "xjo"}), http(f"{URL}/")],
+    ),
+    matched(
+        "header, regex",
+        "{headers: {cookie: {regex: '.*user=jason.*'}}}",
+        [http(f"{URL}/", headers={"cookie": "a=b; user=jason; c=d"})],
+        [http(f"{URL}/", headers={"cookie": "a=b"})],
+    ),
+    matched(
+        "header, present",
+        "{headers: {x-user: {}}}",
+        [http(f"{URL}/", headers={"x-user": "anyone"})],
+        [http(f"{URL}/")],
+    ),
+    matched(
+        "without a header of this value",
+        "{withoutHeaders: {x-user: {exact: jo}}}",
+        [http(f"{URL}/", headers={"x-user": "joe"}), http(f"{URL}/")],
+        [http(f"{URL}/", headers={"x-user": "jo"})],
+    ),
+    matched(
+        "without a header at all",
+        "{withoutHeaders: {x-user: {}}}",
+        [http(f"{URL}/")],
+        [http(f"{URL}/", headers={"x-user": "jo"})],
+    ),
+    matched(
+        "query parameter, exact",
+        "{queryParams: {q: {exact: '1'}}}",
+        [http(f"{URL}/?q=1"), http(f"{URL}/?a=b&q=1")],
+        [http(f"{URL}/?q=12"), http(f"{URL}/")],
+    ),
+    matched(
+        "query parameter, regex",
+        "{queryParams: {q: {regex: '[0-9]+'}}}",
+        [http(f"{URL}/?q=12")],
+        [http(f"{URL}/?q=a"), http(f"{URL}/")],
+    ),
+    matched(
+        "query parameter, prefix",
+        "{queryParams: {q: {prefix: ab}}}",
+        [http(f"{URL}/?q=abc")],
+        [http(f"{URL}/?q=cab")],
+    ),
+    matched(
+        "all conditions of a match together",
+        "{uri: {prefix: /a}, headers: {x-user: {exact: jo}}, method: {exact: GET}}",
+        [http(f"{URL}/a", headers={"x-user": "jo"})],
+        [
+            http(f"{URL}/a"),
+            http(f"{URL}/b", headers={"x-user": "jo"}),
+            http(f"{URL}/a", headers={"x-user": "jo"}, method="PUT"),
+        ],
+    ),
+    matched(
+        "one of several matches",
+        "{uri: {prefix: /a}}, {uri: {prefix: /b}}",
+        [http(f"{URL}/a"), http(f"{URL}/b")],
+        [http(f"{URL}/c")],
+    ),
+    case(
+        "no rule matches",
+        """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name}
+spec:
+  hosts: [$host]
+  http:
+  - match: [{uri: {prefix: /a}}]
+    name: only-a
+    route: [{destination: {host: v2}}]
+""",
+        http(f"{URL}/a", arrives={"version": "v2"}),
+        http(f"{URL}/b", status=404, arrives=None),
+    ),
+    case(
+        "the first rule that matches",
+        """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name}
+spec:
+  hosts: [$host]
+  http:
+  - match: [{uri: {prefix: /a/b}}]
+    route: [{destination: {host: v3}}]
+  - match: [{uri: {prefix: /a}}]
+    route: [{destination: {host: v2}}]
+  - match: [{uri: {exact: /a/b/c}}]
+    route: [{destination: {host: v1}}]
+""",
+        http(f"{URL}/a/b/c", arrives={"version": "v3"}),
+        http(f"{URL}/a/c", arrives={"version": "v2"}),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", at_gateway(CASES), ids=str)
+def test_http_match_at_a_gateway(case: Case, ingress: Any) -> None:
+    ingress.check(case)
