@@ -71,5 +71,5 @@ class AutoPassthrough:
         for cluster in clusters(seen, self._audience):
             name = server_name(cluster.name)
             yield msgspec.structs.replace(cluster, name=name, assignment="")
-        for assignment in assignments(seen):
+        for assignment in assignments(seen, self._audience):
             yield msgspec.structs.replace(assignment, name=server_name(assignment.name))

@@ -75,7 +75,7 @@ def outbound(seen: Seen, audience: Audience) -> Outbound:
     http = [port for port in ports if port.protocol.is_http or port.protocol is Protocol.AUTO]
     return Outbound(
         clusters=clusters(seen, audience),
-        assignments=assignments(seen),
+        assignments=assignments(seen, audience),
         claims=tuple(claim for port in ports for claim in _claims(host, port, audience)),
         virtual_hosts=tuple(_virtual_host(seen, service, port, audience) for port in http),
         routes=tuple(
@@ -148,6 +148,7 @@ def _chains(
         ranges,
         server_names(service, audience) if name else (),
         lookup_port=int(port.target) if dynamic else 0,
+        mongo=port.protocol is Protocol.MONGO,
     )
     if port.protocol is not Protocol.AUTO:
         return (tcp,)

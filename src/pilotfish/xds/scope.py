@@ -69,7 +69,7 @@ class Scope(Part):
             else:
                 self._hosts[hostname] = after
             if before and after and _endpoints_alone(before, after):
-                self.replace(assignments(before), assignments(after))
+                self.replace(assignments(before, self.audience), assignments(after, self.audience))
                 continue
             was = outbound(before, self.audience) if before else Outbound()
             now = outbound(after, self.audience) if after else Outbound()

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 
 from pilotfish.api.networking.destination import Destination
+from pilotfish.mesh.hosts import is_ip
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Endpoint, Host, Registry, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
@@ -28,12 +29,12 @@ def _clusters(seen: Seen, audience: Audience) -> Iterator[ClusterSpec]:
     for port in host.service.ports:
         if port.protocol is Protocol.UDP:
             continue
-        for subset, endpoints in _divided(seen, host, port):
+        for subset, endpoints in _divided(seen, host, port, audience):
             if endpoints or not host.service.by_name:  # a cluster of names to look up needs at least one
                 yield _cluster(host.service, port, subset, endpoints, audience)
 
 
-def assignments(seen: Seen) -> tuple[AssignmentSpec, ...]:
+def assignments(seen: Seen, audience: Audience) -> tuple[AssignmentSpec, ...]:
     """The load assignments of a host whose endpoints are sent: all that a change of its endpoints touches."""
     host = seen.host
     if host is None or host.service.resolution is not Resolution.STATIC:
@@ -42,17 +43,28 @@ def assignments(seen: Seen) -> tuple[AssignmentSpec, ...]:
         AssignmentSpec(cluster_name(host.service, port, subset), tuple(map(_reduced, endpoints)))
         for port in host.service.ports
         if port.protocol is not Protocol.UDP
-        for subset, endpoints in _divided(seen, host, port)
+        for subset, endpoints in _divided(seen, host, port, audience)
     )
 
 
-def _divided(seen: Seen, host: Host, port: ServicePort) -> Iterator[tuple[str, tuple[Endpoint, ...]]]:
+def _divided(
+    seen: Seen, host: Host, port: ServicePort, audience: Audience
+) -> Iterator[tuple[str, tuple[Endpoint, ...]]]:
     """The endpoints of a port that may get traffic: all of them under "", then those of each subset."""
-    serving = host.serving(port)
+    serving = reachable(host.serving(port), audience)
     yield "", serving
     for subset in seen.rule.subsets if seen.rule else ():
         labels = subset.labels.items()
         yield subset.name, tuple(endpoint for endpoint in serving if labels <= dict(endpoint.labels).items())
+
+
+def reachable(endpoints: tuple[Endpoint, ...], audience: Audience) -> tuple[Endpoint, ...]:
+    """Those that are not of another IP family than the audience; all of them where that leaves none.
+
+    Istio sends both families to proxies that have one, and every other connection fails.
+    """
+    ours = tuple(e for e in endpoints if audience.reaches(e.address) or not is_ip(e.address))
+    return ours if len(ours) < len(endpoints) and ours else endpoints
 
 
 def assignment(host: Host, port: ServicePort) -> AssignmentSpec:

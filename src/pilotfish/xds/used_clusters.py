@@ -67,5 +67,5 @@ class UsedClusters:
         used = self._hosts[hostname]
         seen = self._model.look(self._audience.viewer, hostname) if used else None
         if seen is not None:
-            specs: tuple[Spec, ...] = (*clusters(seen, self._audience), *assignments(seen))
+            specs: tuple[Spec, ...] = (*clusters(seen, self._audience), *assignments(seen, self._audience))
             yield from (spec for spec in specs if spec.name in used)

@@ -19,6 +19,7 @@ from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from envoy.extensions.filters.network.mongo_proxy.v3 import mongo_proxy_pb2
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -62,6 +63,11 @@ def weighted_tcp_proxy(clusters: tuple[tuple[str, int], ...], reporting: Reporti
     for cluster, weight in clusters:
         config.weighted_clusters.clusters.add(name=cluster, weight=weight)
     return network_filter("tcp_proxy", config)
+
+
+def mongo(stat_prefix: str) -> listener_components_pb2.Filter:
+    """Counts what goes by in MongoDB's protocol (Istio: PILOT_ENABLE_MONGO_FILTER)."""
+    return network_filter("mongo_proxy", mongo_proxy_pb2.MongoProxy(stat_prefix=stat_prefix))
 
 
 def _report_connections(config: tcp_proxy_pb2.TcpProxy, reporting: Reporting, reporter: Reporter) -> None:

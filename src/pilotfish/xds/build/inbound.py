@@ -77,7 +77,10 @@ def _chains(spec: VirtualInboundSpec, port: InboundPort) -> list[listener_compon
         http = filters.inbound_http(f"inbound_{name}", routes, port.protocol, reporting)
         found.append(_chain(name, http, port.number, sniffed=port.protocol is Protocol.AUTO))
     if not port.protocol.is_http:
-        found.append(_chain(name, filters.tcp_proxy(cluster, reporting, Reporter.SERVER), port.number))
+        chain = _chain(name, filters.tcp_proxy(cluster, reporting, Reporter.SERVER), port.number)
+        if port.protocol is Protocol.MONGO:
+            chain.filters.insert(0, filters.mongo(cluster))
+        found.append(chain)
     return found
 
 

@@ -20,13 +20,15 @@ from pilotfish.xds.settings import ProxySettings
 class TcpChain(Record):
     """Bytes to a cluster, for destinations in `ranges` and TLS server names in `server_names` where these are given.
 
-    With a `lookup_port` the server name is looked up, to be reached at that port.
+    With a `lookup_port` the server name is looked up, to be reached at that port. `mongo`: the bytes are counted by
+    MongoDB's protocol.
     """
 
     cluster: str
     ranges: tuple[str, ...] = ()
     server_names: tuple[str, ...] = ()
     lookup_port: int = 0
+    mongo: bool = False
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -149,6 +151,8 @@ def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.
     if chain.lookup_port:
         config = dynamic.by_server_name(chain.lookup_port, ipv6=":" in spec.address)
         built.filters.append(filters.network_filter("sni_dynamic_forward_proxy", config))
+    if chain.mongo:
+        built.filters.append(filters.mongo(chain.cluster))
     built.filters.append(filters.tcp_proxy(chain.cluster, spec.reporting))
     built.filter_chain_match.prefix_ranges.extend(map(common.cidr, chain.ranges))
     built.filter_chain_match.server_names.extend(chain.server_names)
