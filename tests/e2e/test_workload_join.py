@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ spec:
     serviceAccount: tills
   probe:
     periodSeconds: 1
-    httpGet: {{path: /health, port: {port}}}
+    {check}
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -48,6 +49,7 @@ kind: Service
 metadata: {{name: {group}}}
 spec: {{type: ExternalName, externalName: {group}.test}}
 """
+HTTP_CHECK = "httpGet: {{path: /health, port: {port}}}"
 CALLER = """
 apiVersion: v1
 kind: ServiceAccount
@@ -109,9 +111,9 @@ def group(caller: Any, tools: Any, request: pytest.FixtureRequest) -> Iterator[A
     """Applies a WorkloadGroup with its ServiceEntry."""
     made: list[str] = []
 
-    def make(name: str, port: int) -> str:
+    def make(name: str, port: int, check: str = HTTP_CHECK) -> str:
         made.append(name)
-        caller.apply(GROUP.format(group=name, port=port))
+        caller.apply(GROUP.format(group=name, port=port, check=check.format(port=port)))
         return name
 
     yield make
@@ -210,6 +212,23 @@ def test_a_command(caller: Any, tools: Any, group: Any, tmp_path: Path) -> None:
         process.kill()
     tools.eventually(lambda: not entries(caller), "whoever is killed has left")
     tools.eventually(lambda: len(caller.get("pods")["items"]) == 1, "its proxy is gone")
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["on the host", "inside"])
+def test_health_by_a_command(caller: Any, tools: Any, group: Any, tmp_path: Path, inside: bool) -> None:
+    """It is run where the workload is, and the node agent may come and go meanwhile."""
+    sign = tmp_path / "well"
+    name = group("scale", 9, f"exec: {{{{command: [test, -e, {sign}]}}}}")
+    with joined(caller, tmp_path / "join.log", "-g", name, *(("--", "sleep", "1000000") if inside else ())):
+        tools.eventually(lambda: healthy(caller) == ["False"], "a first verdict")
+        agent = caller.pid("node")
+        os.kill(agent, signal.SIGKILL)
+        sign.touch()
+        tools.eventually(lambda: healthy(caller) == ["True"], "a better one")
+        tools.eventually(lambda: caller.pid("node") not in (0, agent), "another agent")
+        sign.unlink()
+        tools.eventually(lambda: healthy(caller) == ["False"], "a worse one")
+        assert len(entries(caller)) == 1
 
 
 def test_what_is_wrong_is_said(caller: Any) -> None:

@@ -29,6 +29,17 @@ def env(front: dict[str, Any]) -> dict[str, str]:
     return {item["name"]: item["value"] for item in front["spec"]["containers"][0]["env"]}
 
 
+@pytest.mark.covers(
+    "WorkloadGroup.spec.template.address",
+    "WorkloadGroup.spec.template.ports",
+    "WorkloadGroup.spec.template.labels",
+    "WorkloadGroup.spec.template.network",
+    "WorkloadGroup.spec.template.locality",
+    "WorkloadGroup.spec.template.weight",
+    "WorkloadGroup.spec.template.serviceAccount",
+    "WorkloadGroup.spec.metadata.labels",
+    "WorkloadGroup.spec.metadata.annotations",
+)
 def test_the_entry_is_the_template_at_the_fronts_address() -> None:
     template = {
         "address": "192.0.2.9",
@@ -105,6 +116,24 @@ def test_a_probe_with_istios_defaults() -> None:
     assert (probe.http_get.path, probe.http_get.scheme, probe.initial_delay_seconds) == ("/", "HTTP", 0)
 
 
+@pytest.mark.covers(
+    "WorkloadGroup.spec.probe.initialDelaySeconds",
+    "WorkloadGroup.spec.probe.timeoutSeconds",
+    "WorkloadGroup.spec.probe.periodSeconds",
+    "WorkloadGroup.spec.probe.successThreshold",
+    "WorkloadGroup.spec.probe.failureThreshold",
+    "WorkloadGroup.spec.probe.httpGet.path",
+    "WorkloadGroup.spec.probe.httpGet.port",
+    "WorkloadGroup.spec.probe.httpGet.host",
+    "WorkloadGroup.spec.probe.httpGet.scheme",
+    "WorkloadGroup.spec.probe.httpGet.httpHeaders[].name",
+    "WorkloadGroup.spec.probe.httpGet.httpHeaders[].value",
+    "WorkloadGroup.spec.probe.tcpSocket.host",
+    "WorkloadGroup.spec.probe.tcpSocket.port",
+    "WorkloadGroup.spec.probe.exec.command",
+    "WorkloadGroup.spec.probe.grpc.port",
+    "WorkloadGroup.spec.probe.grpc.service",
+)
 def test_every_field_of_a_probe() -> None:
     numbers = {
         "initialDelaySeconds": 1,
