@@ -33,12 +33,13 @@ def run(options: Options) -> Iterator[Section]:
         log.info("cost: %d services", size)
         mesh = Mesh(size)
         world = World()
-        loaded[size] = world.apply(mesh.objects(), batch=3 * size) / size
+        loaded[size] = world.apply(mesh.objects(), batch=4 * size) / size
         for _ in range(rounds):
             for name, events, count in (
                 ("an endpoint flaps", mesh.flaps(changes), 2 * changes),
                 ("a step of a rollout", mesh.rollouts(changes // 5), changes // 5 * mesh.endpoints),
                 ("a service gets or loses a port", mesh.route_changes(changes // 10), changes // 10 * 2),
+                ("a routing rule changes", mesh.rule_changes(changes // 10), changes // 10 * 2),
                 ("a service comes or goes", mesh.arrivals(10), 40),
                 (f"a ServiceEntry of a burst of {BURST}", mesh.burst(BURST), BURST * 2),
             ):

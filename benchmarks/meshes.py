@@ -1,7 +1,7 @@
 """Meshes of any size and what happens in them, made from a seed: the same seed gives the same objects.
 
 Services are Kubernetes Services without a selector whose EndpointSlices are written here, so that no pods are needed.
-Seven of ten speak HTTP, two gRPC and one TCP.
+Seven of ten speak HTTP, two gRPC and one TCP; one of ten has a VirtualService and a DestinationRule with a subset.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pilotfish.api.discovery import SERVICE_NAME_LABEL
-from pilotfish.api.kinds import ENDPOINT_SLICE, NAMESPACE, SERVICE, SERVICE_ENTRY
+from pilotfish.api.kinds import (
+    DESTINATION_RULE,
+    ENDPOINT_SLICE,
+    NAMESPACE,
+    SERVICE,
+    SERVICE_ENTRY,
+    VIRTUAL_SERVICE,
+)
 from pilotfish.api.meta import Document
 from pilotfish.api.scheme import AnyKind
 
@@ -24,7 +31,12 @@ EXPORT_TO = "networking.istio.io/exportTo"
 SHARED = "everyone"
 """The name and namespace of the one service that all namespaces see, whatever the others export to."""
 
+RULED = 10
+"""Every how many-th service has a VirtualService and a DestinationRule."""
 PORTS = {"http": 8080, "grpc": 9090, "tcp": 5432}
+
+
+_RANDOM = {"simple": "RANDOM"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,8 @@ class Mesh:
         yield from self.shared()
         for number in range(self.services):
             yield from self.service(number)
+        for number in range(0, self.services, RULED):
+            yield from self.rules(number)
 
     def shared(self, version: int = 0) -> tuple[Event, Event]:
         """The service that everybody sees, and its endpoints at a version."""
@@ -76,6 +90,36 @@ class Mesh:
         service = _service(name, namespace, protocol, "." if self.private else "", number + 1)
         slice_ = _slice(name, namespace, protocol, _addresses(number, version, self.endpoints))
         return Event("create", SERVICE, service), Event("create", ENDPOINT_SLICE, slice_)
+
+    def rules(self, number: int, version: int = 0) -> tuple[Event, Event]:
+        """A VirtualService and a DestinationRule for a service, at a version: another one has other limits."""
+        host, protocol = self.hostname(number), self.protocol(number)
+        export = {"exportTo": ["."]} if self.private else {}
+        to, subset = {"destination": {"host": host}}, {"destination": {"host": host, "subset": "all"}}
+        if protocol == "tcp":
+            routes: dict[str, Any] = {"tcp": [{"route": [subset]}]}
+        else:
+            limits = {"timeout": f"{version % 100 + 1}s", "retries": {"attempts": 2, "perTryTimeout": "1s"}}
+            routes = {
+                "http": [
+                    {"match": [{"uri": {"prefix": "/all"}}], "route": [subset], **limits},
+                    {"route": [to | {"weight": 90}, subset | {"weight": 10}], **limits},
+                ]
+            }
+        pool = {"connectionPool": {"tcp": {"maxConnections": version % 100 + 100}}}
+        policy = {"trafficPolicy": pool, "subsets": [{"name": "all", "trafficPolicy": {"loadBalancer": _RANDOM}}]}
+        return (
+            Event(
+                "create", VIRTUAL_SERVICE, self._rule("VirtualService", number, {"hosts": [host], **routes, **export})
+            ),
+            Event(
+                "create", DESTINATION_RULE, self._rule("DestinationRule", number, {"host": host, **policy, **export})
+            ),
+        )
+
+    def _rule(self, kind: str, number: int, spec: Document) -> Document:
+        metadata = {"name": f"service-{number}", "namespace": self.namespace(number)}
+        return {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
     # Churn
 
@@ -112,6 +156,14 @@ class Mesh:
             ports = [*document["spec"]["ports"], {"name": "http-admin", "port": 8081}]
             yield Event("update", SERVICE, {**document, "spec": {**document["spec"], "ports": ports}})
             yield Event("update", SERVICE, document)
+
+    def rule_changes(self, count: int) -> Iterator[Event]:
+        """VirtualServices and DestinationRules that change what they say."""
+        chance = random.Random(self.seed + 3)
+        for version in range(1, count + 1):
+            number = chance.randrange(0, self.services, RULED)
+            for event in self.rules(number, version):
+                yield Event("update", event.kind, event.document)
 
     def arrivals(self, count: int) -> Iterator[Event]:
         """Services that are new, each with its endpoints, and then go away again."""

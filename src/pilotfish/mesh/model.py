@@ -6,7 +6,7 @@ host, a pod the hosts that hold or select it, a Service or ServiceEntry the host
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pilotfish.api import core, discovery, networking
@@ -229,14 +229,10 @@ class Model:
             for key, (was, now) in hosts.items()
             if was is None or now is None or was.service != now.service
         }
-        wildcards = [pattern for pattern in about if pattern.startswith("*")]
-        named = {pattern for pattern in about if pattern not in wildcards}
-        if wildcards:
-            named.update(name for name in self.host_names() if any(matches(name, pattern) for pattern in wildcards))
-            named.update(wildcards)
+        named = {*about, *_below(self.host_names, about)}
         leading = (routing for name in redefined | named for routing in self.policies.routed_to(name))
         led = {host for routing in leading for host in routing.hosts}
-        led.update(name for name in self._namespaces_of if any(matches(name, w) for w in led if w.startswith("*")))
+        led.update(_below(lambda: self._namespaces_of, led))
         return frozenset({key.hostname for key in hosts} | named | led)
 
     def _keep(self, key: SecretKey, secret: core.Secret | None) -> set[SecretKey]:
@@ -378,3 +374,9 @@ def _listed(host: Host) -> set[str]:
     if host.service.selector:
         return set()
     return {endpoint.address for _, endpoints in host.endpoints for endpoint in endpoints}
+
+
+def _below(names: Callable[[], Iterable[str]], about: Iterable[str]) -> Iterator[str]:
+    """Those of the names that the wildcards among others match. All names are looked at only where there is one."""
+    wildcards = [pattern for pattern in about if pattern.startswith("*")]
+    return (name for name in (names() if wildcards else ()) if any(matches(name, pattern) for pattern in wildcards))
