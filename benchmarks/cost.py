@@ -1,10 +1,13 @@
-"""What changes cost the control plane as the mesh grows: CPU time in the model and the generator, nothing else."""
+"""What changes cost the control plane as the mesh grows: CPU time in the model and the generator, nothing else.
+
+With one proxy that holds everything, and with one that holds what its workload looked up.
+"""
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.charts import Chart, Series, point
@@ -12,7 +15,9 @@ from benchmarks.meshes import Event, Mesh
 from benchmarks.report import Figure, Section, percentile
 from benchmarks.topic import Options, log
 from pilotfish.api.decode import decode
+from pilotfish.api.demand import Demand, demand_name
 from pilotfish.api.meta import Object
+from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.model import Change, Model
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE, Changes, ProxyNode
@@ -20,6 +25,7 @@ from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE, Changes, Pr
 SIZES = (100, 1_000, 10_000)
 TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
 BURST = 100
+USED = 20
 
 Key = tuple[str, str, str]
 
@@ -27,31 +33,47 @@ Key = tuple[str, str, str]
 def run(options: Options) -> Iterator[Section]:
     sizes = (*SIZES, 100_000) if options.full else SIZES
     changes, rounds = options.pick(200, 500), options.pick(3, 5)
-    churn: dict[str, dict[int, list[float]]] = {}
     loaded: dict[int, float] = {}
+    for used, title in ((0, "the whole mesh"), (USED, f"{USED} hosts on demand")):
+        yield _section(title, _churn(sizes, used, changes, rounds, loaded), loaded)
+
+
+def _churn(
+    sizes: tuple[int, ...], used: int, changes: int, rounds: int, loaded: dict[int, float]
+) -> dict[str, dict[int, list[float]]]:
+    """Microseconds of each kind of change by the number of services, with a proxy that uses so many (0: all)."""
+    churn: dict[str, dict[int, list[float]]] = {}
     for size in sizes:
-        log.info("cost: %d services", size)
+        log.info("cost: %d services, %s", size, f"{used} in use" if used else "all in use")
         mesh = Mesh(size)
-        world = World()
+        world = World([mesh.hostname(n) for n in range(used)])
         loaded[size] = world.apply(mesh.objects(), batch=4 * size) / size
+        gc.freeze()
         for _ in range(rounds):
             for name, events, count in (
                 ("an endpoint flaps", mesh.flaps(changes), 2 * changes),
                 ("a step of a rollout", mesh.rollouts(changes // 5), changes // 5 * mesh.endpoints),
                 ("a service gets or loses a port", mesh.route_changes(changes // 10), changes // 10 * 2),
-                ("a routing rule changes", mesh.rule_changes(changes // 10), changes // 10 * 2),
+                ("a routing rule changes", mesh.rule_changes(changes // 10), changes // 10 * 4),
                 ("a service comes or goes", mesh.arrivals(10), 40),
                 (f"a ServiceEntry of a burst of {BURST}", mesh.burst(BURST), BURST * 2),
             ):
                 seconds = world.apply(events, batch=BURST if "burst" in name else 1)
                 churn.setdefault(name, {}).setdefault(size, []).append(1e6 * seconds / count)
         world.close()
-    yield Section(
-        topic="cost",
-        title="What a change costs as services grow",
-        method="The model and the generator in this process, with one sidecar that holds the whole mesh: CPU time "
+        gc.unfreeze()
+    return churn
+
+
+def _section(title: str, churn: dict[str, dict[int, list[float]]], loaded: dict[int, float]) -> Section:
+    on_demand = "demand" in title
+    return Section(
+        topic="cost-on-demand" if on_demand else "cost",
+        title=f"What a change costs as services grow, a proxy with {title}",
+        method=f"The model and the generator in this process, with one sidecar that holds {title}: CPU time "
         "from the decoded object to the serialised resources that go to the proxy. Applied one by one, a "
-        "burst as one batch. The seeds are the same for every size.",
+        "burst as one batch. One service of ten has a VirtualService and a DestinationRule. The seeds are the same for "
+        "every size.",
         figures=(
             *(
                 Figure(name=f"{name}, {size:,} services", unit="µs", values=tuple(values))
@@ -66,7 +88,7 @@ def run(options: Options) -> Iterator[Section]:
         ),
         charts=(
             Chart(
-                name="cost",
+                name="cost-on-demand" if on_demand else "cost",
                 kind="lines",
                 title="CPU time of one change, by the size of the mesh",
                 x="services",
@@ -90,11 +112,16 @@ def _flatness(flaps: dict[int, list[float]]) -> Iterator[Figure]:
 class World:
     """A generator with one proxy, and the objects that it was told of last."""
 
-    def __init__(self) -> None:
+    def __init__(self, used: Sequence[str] = ()) -> None:
+        """`used` are the hosts that the proxy's workload looks up; none: the proxy holds everything."""
         self._generator = Generator(Model(), audit=False)
         self._objects: dict[Key, Object] = {}
-        node = ProxyNode("sidecar~10.0.0.1~web.default~x", "sidecar", "10.0.0.1", "web", "default")
+        metadata = {"DNS_CAPTURE": "true"} if used else {}
+        node = ProxyNode("sidecar~10.0.0.1~web.default~x", "sidecar", "10.0.0.1", "web", "default", metadata)
         self._config = self._generator.connect(node, self._pushed)
+        dns = ProxyNode("dns~10.0.0.9~node.kube-system~x", "dns", "10.0.0.9", "node", "kube-system")
+        self._dns = self._generator.connect(dns, lambda _: None)
+        self._dns.asked(NAME_TABLE_TYPE, [demand_name(Demand(node.ip, host)) for host in used], (), ())
 
     def apply(self, events: Iterable[Event], batch: int = 1) -> float:
         """CPU seconds for it all, without the decoding."""
@@ -108,6 +135,7 @@ class World:
 
     def close(self) -> None:
         self._config.close()
+        self._dns.close()
 
     def _apply(self, changes: list[Change], batch: int) -> None:
         for start in range(0, len(changes), batch):

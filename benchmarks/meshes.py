@@ -158,11 +158,11 @@ class Mesh:
             yield Event("update", SERVICE, document)
 
     def rule_changes(self, count: int) -> Iterator[Event]:
-        """VirtualServices and DestinationRules that change what they say."""
+        """VirtualServices and DestinationRules that change what they say, and back."""
         chance = random.Random(self.seed + 3)
         for version in range(1, count + 1):
             number = chance.randrange(0, self.services, RULED)
-            for event in self.rules(number, version):
+            for event in (*self.rules(number, version), *self.rules(number)):
                 yield Event("update", event.kind, event.document)
 
     def arrivals(self, count: int) -> Iterator[Event]:

@@ -36,9 +36,13 @@ class Contribution(NamedTuple):
 class Scope(Part):
     """What proxies of an audience know of the mesh. Work for a changed host does not grow with the other hosts."""
 
-    def __init__(self, audience: Audience, model: Model) -> None:
+    def __init__(self, audience: Audience, model: Model, *, shared_routes: bool = True) -> None:
+        """Without `shared_routes` the route configurations of ports that all hosts share are there, but empty: whoever
+        shows parts of the scope makes them of the virtual hosts that it shows.
+        """
         super().__init__()
         self.audience = audience
+        self._shared_routes = shared_routes
         self._model = model
         self._hosts: dict[str, Seen] = {}
         self._tables: dict[int, RouteTable] = {}
@@ -51,7 +55,7 @@ class Scope(Part):
         self.take_changes()
 
     def anew(self, model: Model) -> Scope:
-        return Scope(self.audience, model)
+        return Scope(self.audience, model, shared_routes=self._shared_routes)
 
     def update(self, hostnames: Iterable[str]) -> frozenset[str]:
         """Look again at hosts by name (in lower case); gives those whose contribution may not be what it was."""
@@ -186,7 +190,7 @@ class Scope(Part):
         for port in sorted(tables):
             wanted = self._claims.get((self.audience.wildcard, port))
             if wanted is not None and wanted.has_http:
-                hosts = self._tables[port].virtual_hosts()
+                hosts = self._tables[port].virtual_hosts() if self._shared_routes else ()
                 self.put(RouteConfigurationSpec(str(port), hosts, settings.catch_all_host))
             else:
                 self.drop(source.ROUTE, str(port))

@@ -70,7 +70,7 @@ class Common(_Shown):
     """
 
     def __init__(self, audience: Audience, model: Model) -> None:
-        super().__init__(Scope(audience, model))
+        super().__init__(Scope(audience, model, shared_routes=False))
         self.audience = audience
         self._always: dict[str, Contribution] = {}
         self._virtual_hosts: dict[int, dict[str, VirtualHostSpec]] = {}
