@@ -1,10 +1,11 @@
-"""Indexes that find what a label selector selects without looking at what it does not."""
+"""Indexes that find what a label selector selects, or a host name means, without looking at what it does not."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
+from pilotfish.mesh.hostnames import patterns
 from pilotfish.mesh.records import Labels
 
 K = TypeVar("K", bound=Hashable)
@@ -35,6 +36,37 @@ class MultiMap(Generic[K, V]):
 
     def __iter__(self) -> Iterator[K]:
         return iter(self._sets)
+
+
+class HostnameMap(Generic[V]):
+    """Values by the host names and wildcards that they are about."""
+
+    def __init__(self) -> None:
+        self._values: MultiMap[str, V] = MultiMap()
+        self._wildcards: set[str] = set()
+
+    def add(self, name: str, value: V) -> None:
+        self._values.add(name, value)
+        if name.startswith("*"):
+            self._wildcards.add(name)
+
+    def remove(self, name: str, value: V) -> None:
+        self._values.remove(name, value)
+        if not self._values.count(name):
+            self._wildcards.discard(name)
+
+    def __getitem__(self, name: str) -> tuple[V, ...]:
+        """The values of a name or wildcard, word for word."""
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def about(self, hostname: str) -> Iterator[tuple[V, ...]]:
+        """The values of each that means a host: of its name, then of wildcards from the most specific on."""
+        for name in patterns(hostname) if self._wildcards else (hostname,):
+            if self._values.count(name):
+                yield self._values[name]
 
 
 class LabelIndex(Generic[V]):

@@ -73,6 +73,7 @@ class Model:
         self._secrets: dict[SecretKey, core.Secret] = {}
         self._hosts: dict[HostKey, Host] = {}
         self._namespaces_of: MultiMap[str, str] = MultiMap()  # host name in lower case → namespaces that define it
+        self._exported: MultiMap[str, HostKey] = MultiMap()  # namespace, or "*" for all → hosts that it sees
         self._aliases = Aliases()
         self._declared_by: dict[ObjectKey, tuple[Declaration, ...]] = {}
         self._declarations: dict[HostKey, dict[ObjectKey, Declaration]] = {}
@@ -102,6 +103,13 @@ class Model:
         """Every host name of the registry and of policies that route, in lower case."""
         yield from self._namespaces_of
         yield from (name for name in self.policies.host_names() if not self._namespaces_of.count(name))
+
+    def names_seen(self, namespace: str) -> Iterable[str]:
+        """Every host name that proxies of a namespace may know, in lower case: what others keep to themselves costs
+        nothing.
+        """
+        keys = (key for reach in ("*", namespace) for key in self._exported[reach])
+        return dict.fromkeys((*(key.hostname for key in keys), *self.policies.host_names()))
 
     def definitions(self, hostname: str) -> list[Host]:
         """Each namespace's definition of a host name (in lower case)."""
@@ -320,6 +328,10 @@ class Model:
             if before == after:
                 continue
             touched[key] = (before, after)
+            for reach in _reach(before):
+                self._exported.remove(reach, key)
+            for reach in _reach(after):
+                self._exported.add(reach, key)
             if before is not None:
                 self._unlist(before)
             if after is None:
@@ -374,6 +386,12 @@ def _listed(host: Host) -> set[str]:
     if host.service.selector:
         return set()
     return {endpoint.address for _, endpoints in host.endpoints for endpoint in endpoints}
+
+
+def _reach(host: Host | None) -> Iterable[str]:
+    """The namespaces that see a host; "*" for all."""
+    service = host.service if host else None
+    return (service.namespace if reach == "." else reach for reach in service.export_to) if service else ()
 
 
 def _below(names: Callable[[], Iterable[str]], about: Iterable[str]) -> Iterator[str]:

@@ -15,8 +15,8 @@ from pilotfish.api import networking
 from pilotfish.api.meta import Object
 from pilotfish.api.networking.destination_rule import Subset, TrafficPolicy
 from pilotfish.api.networking.virtual_service import VirtualServiceSpec
-from pilotfish.mesh.hostnames import patterns, resolve
-from pilotfish.mesh.index import MultiMap
+from pilotfish.mesh.hostnames import resolve
+from pilotfish.mesh.index import HostnameMap, MultiMap
 from pilotfish.mesh.meshconfig import MeshConfig
 from pilotfish.mesh.records import Age, Labels, ObjectKey, Record, Service, exported, labels_of, visible
 
@@ -102,11 +102,13 @@ class Policies:
         self._root = root_namespace
         self._exports = exports
         self._routings: dict[ObjectKey, Routing] = {}
-        self._routings_of: MultiMap[str, ObjectKey] = MultiMap()  # host name or wildcard → its VirtualServices
+        self._routings_of: HostnameMap[ObjectKey] = HostnameMap()  # host name or wildcard → its VirtualServices
         self._routings_to: MultiMap[str, ObjectKey] = MultiMap()  # destination → VirtualServices that lead there
         self._routings_at: MultiMap[str, ObjectKey] = MultiMap()  # gateway → its VirtualServices
         self._rules: dict[ObjectKey, Rule] = {}
-        self._rules_of: MultiMap[tuple[str, str], ObjectKey] = MultiMap()  # namespace and host → its DestinationRules
+        self._rules_of: dict[
+            str, HostnameMap[ObjectKey]
+        ] = {}  # namespace → host name or wildcard → its DestinationRules
         self._label_keys: Counter[str] = Counter()
 
     # Reading
@@ -124,8 +126,8 @@ class Policies:
         """The VirtualService by which sidecars send what is for a host: of those with the most specific host the one
         that is exported to the fewest, then the oldest (Istio's order).
         """
-        for pattern in patterns(hostname):
-            routings = (self._routings[key] for key in self._routings_of[pattern])
+        for keys in self._routings_of.about(hostname):
+            routings = (self._routings[key] for key in keys)
             found = [r for r in routings if MESH_GATEWAY in r.gateways and self.sees(viewer.namespace, r)]
             if found:
                 return min(found, key=self._precedence)
@@ -172,8 +174,9 @@ class Policies:
         return None
 
     def _in_namespace(self, viewer: Viewer, namespace: str, hostname: str, *, private: bool = False) -> list[Rule]:
-        for pattern in patterns(hostname):
-            rules = [self._rules[key] for key in self._rules_of[namespace, pattern]]
+        of_namespace = self._rules_of.get(namespace)
+        for keys in of_namespace.about(hostname) if of_namespace else ():
+            rules = [self._rules[key] for key in keys]
             found = [r for r in rules if self.sees(viewer.namespace, r) and (not private or self._reach(r) == (".",))]
             if found:
                 return found
@@ -227,11 +230,11 @@ class Policies:
         before = self._rules.pop(key, None)
         after = self._rule_of(key, obj) if obj is not None else None
         if before is not None:
-            self._rules_of.remove((key.namespace, before.host), key)
+            self._rules_of[key.namespace].remove(before.host, key)
             self._count((name for name, _ in before.selector), -1)
         if after is not None:
             self._rules[key] = after
-            self._rules_of.add((key.namespace, after.host), key)
+            self._rules_of.setdefault(key.namespace, HostnameMap()).add(after.host, key)
             self._count((name for name, _ in after.selector), 1)
         if before == after:
             return frozenset()

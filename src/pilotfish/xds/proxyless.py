@@ -34,7 +34,7 @@ class Proxyless(ContestedPart):
         self.audience = audience
         self._model = model
         self._hosts: dict[str, Host] = {}
-        self.update(model.host_names())
+        self.update(model.names_seen(audience.namespace))
         self.take_changes()
 
     def anew(self, model: Model) -> Proxyless:

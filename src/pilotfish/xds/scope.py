@@ -51,7 +51,7 @@ class Scope(Part):
         for name in (names.BLACK_HOLE, names.PASSTHROUGH, names.INBOUND_PASSTHROUGH):
             self.put(FixedClusterSpec(name, timeout, audience.ipv6))
         self.put(VirtualOutboundSpec(audience.wildcard, audience.settings))
-        self.update(model.host_names())
+        self.update(model.names_seen(audience.namespace))
         self.take_changes()
 
     def anew(self, model: Model) -> Scope:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilotfish.mesh.index import LabelIndex, MultiMap, SelectorIndex
+from pilotfish.mesh.index import HostnameMap, LabelIndex, MultiMap, SelectorIndex
 from pilotfish.mesh.records import Labels, labels_of
 
 _labels = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy"), max_size=3).map(labels_of)
@@ -44,3 +44,19 @@ def test_multi_map_forgets_empty_keys() -> None:
     found.remove("b", 1)
     assert list(found) == []
     assert found["a"] == ()
+
+
+def test_a_host_name_map_finds_what_means_a_host() -> None:
+    values: HostnameMap[str] = HostnameMap()
+    values.add("a.b.test", "exact")
+    assert list(values.about("a.b.test")) == [("exact",)]
+    assert list(values.about("c.b.test")) == []
+    for wildcard in ("*.test", "*", "*.b.test"):
+        values.add(wildcard, wildcard)
+    assert list(values.about("a.b.test")) == [("exact",), ("*.b.test",), ("*.test",), ("*",)]
+    assert list(values.about("*.b.test")) == [("*.b.test",), ("*.test",), ("*",)]
+    for wildcard in ("*.test", "*", "*.b.test"):
+        values.remove(wildcard, wildcard)
+    assert list(values.about("c.b.test")) == []
+    assert list(values.about("a.b.test")) == [("exact",)]
+    assert list(values) == ["a.b.test"]
