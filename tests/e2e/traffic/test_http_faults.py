@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from traffic.cases import Case, at_gateway, case, http
+from traffic.cases import Case, at_gateway, case, grpc, http
 
 pytestmark = pytest.mark.root
 
@@ -44,11 +44,25 @@ CASES = [
         http("http://$host/", instruct={"delay": 5}, status=504, arrives=None, took=(0.3, 2.0)),
         http("http://$host/", instruct={"delay": 0.05}),
     ),
+    case(
+        "a timeout of gRPC",
+        VIRTUAL_SERVICE
+        + """
+  - timeout: 0.3s
+    route: [{destination: {host: v1}}]
+""",
+        grpc("http://$host:82", instruct={"delay": 5}, status=14, arrives=None, took=(0.3, 2.0)),
+    ),
     retried(
         "as many attempts as told",
         "{attempts: 4, retryOn: 5xx, backoff: 1ms}",
         http("http://$host/", instruct={"status": 500, "fail": 4}, arrives={"attempt": 5}),
         http("http://$host/", instruct={"status": 500, "fail": 5}, status=500, arrives={"attempt": 5}),
+    ),
+    retried(
+        "none",
+        "{attempts: 0}",
+        grpc("http://$host:82", instruct={"grpc_status": 14, "fail": 1}, status=14, arrives=None),
     ),
     retried(
         "gateway-error",
@@ -67,6 +81,13 @@ CASES = [
         "{attempts: 1, retryOn: retriable-4xx}",
         http("http://$host/", instruct={"status": 409, "fail": 1}, arrives={"attempt": 2}),
         http("http://$host/", instruct={"status": 404, "fail": 1}, status=404),
+    ),
+    retried(
+        "gRPC's conditions",
+        "{attempts: 1, retryOn: 'resource-exhausted,internal'}",
+        grpc("http://$host:82", instruct={"grpc_status": 8, "fail": 1}, arrives={"attempt": 2}),
+        grpc("http://$host:82", instruct={"grpc_status": 13, "fail": 1}, arrives={"attempt": 2}),
+        grpc("http://$host:82", instruct={"grpc_status": 14, "fail": 1}, status=14, arrives=None),
     ),
     retried(
         "a time for each attempt",
@@ -120,3 +141,8 @@ def some_fail(found: list[Any]) -> None:
 @pytest.mark.parametrize("case", at_gateway(CASES), ids=str)
 def test_http_faults_at_a_gateway(case: Case, ingress: Any) -> None:
     ingress.check(case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_http_faults(case: Case, site: Any) -> None:
+    site.check(case)

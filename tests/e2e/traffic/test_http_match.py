@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from traffic.cases import Case, Step, at_gateway, case, http
+from traffic.cases import Case, Step, at_gateway, case, http, http2
 
 pytestmark = pytest.mark.root
 
@@ -62,6 +62,18 @@ CASES = [
         [http(f"{URL}/"), http(f"{URL}/", method="PATCH")],
     ),
     matched(
+        "authority",
+        "{authority: {exact: $name.traffic}}",
+        [http("http://$name.traffic/")],
+        [http(f"{URL}/"), http("http://$host/")],
+    ),
+    matched(
+        "authority, prefix",
+        "{authority: {prefix: $name.traffic}}",
+        [http("http://$host/"), http("http://$name.traffic:80/")],
+        [http("http://$name/")],
+    ),
+    matched(
         "header, exact",
         "{headers: {x-user: {exact: jo}}}",
         [http(f"{URL}/", headers={"X-User": "jo"})],
@@ -97,6 +109,7 @@ CASES = [
         [http(f"{URL}/")],
         [http(f"{URL}/", headers={"x-user": "jo"})],
     ),
+    matched("port", "{port: 81}", [http(f"{URL}:81/"), http2(f"{URL}:81/")], [http(f"{URL}/")]),
     matched(
         "query parameter, exact",
         "{queryParams: {q: {exact: '1'}}}",
@@ -169,6 +182,115 @@ spec:
 ]
 
 
+SIDECAR_CASES = [
+    matched(
+        "labels of the source",
+        "{sourceLabels: {app: eager}}",
+        [http(f"{URL}/", client="eager")],
+        [http(f"{URL}/")],
+    ),
+    matched("namespace of the source", "{sourceNamespace: traffic}", [http(f"{URL}/")], []),
+    matched("another namespace of the source", "{sourceNamespace: elsewhere}", [], [http(f"{URL}/")]),
+    matched("gateways, the mesh", "{gateways: [mesh]}", [http(f"{URL}/")], []),
+    matched("gateways, another", "{gateways: [some-gateway]}", [], [http(f"{URL}/")]),
+]
+
+
 @pytest.mark.parametrize("case", at_gateway(CASES), ids=str)
 def test_http_match_at_a_gateway(case: Case, ingress: Any) -> None:
     ingress.check(case)
+
+
+@pytest.mark.parametrize("case", [*CASES, *SIDECAR_CASES], ids=str)
+def test_http_match(case: Case, site: Any) -> None:
+    site.check(case)
+
+
+HOSTS = [
+    case(
+        "the most specific host wins",
+        """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name-wide}
+spec:
+  hosts: ["*.$name.test"]
+  http: [{route: [{destination: {host: v1}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name-one}
+spec:
+  hosts: [one.$name.test]
+  http: [{route: [{destination: {host: v2}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: $name}
+spec:
+  hosts: [one.$name.test, two.$name.test]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]
+  endpoints: [{address: $b_v3}]
+""",
+        http("http://one.$name.test/", arrives={"version": "v2"}),
+        http("http://two.$name.test/", arrives={"version": "v1"}),
+        service="",
+    ),
+    case(
+        "a host in full, and by its short name from another namespace's view",
+        """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name}
+spec:
+  hosts: [$host]
+  http: [{route: [{destination: {host: v2.traffic.svc.cluster.local}}]}]
+""",
+        http("http://$host/", arrives={"version": "v2"}),
+        http("http://$host/", arrives={"version": "v2"}),
+    ),
+    case(
+        "what is not exported changes nothing",
+        """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name, namespace: naked}
+spec:
+  hosts: [$host]
+  exportTo: ["."]
+  http: [{route: [{destination: {host: v2.traffic.svc.cluster.local}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name-shown, namespace: naked}
+spec:
+  hosts: [$host]
+  exportTo: [traffic]
+  http:
+  - match: [{uri: {prefix: /shown}}]
+    route: [{destination: {host: v3.traffic.svc.cluster.local}}]
+  - route: [{destination: {host: v1.traffic.svc.cluster.local}}]
+""",
+        http("http://$host/shown", arrives={"version": "v3"}),
+        http("http://$host/", arrives={"version": "v1"}),
+    ),
+    case(
+        "what is for a gateway alone changes nothing",
+        """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name}
+spec:
+  hosts: [$host]
+  gateways: [some-gateway]
+  http: [{route: [{destination: {host: v2}}]}]
+""",
+        http("http://$host/", count=60, shares={"v1": 1 / 3, "v2": 1 / 3, "v3": 1 / 3}),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", HOSTS, ids=str)
+def test_hosts(case: Case, site: Any) -> None:
+    site.check(case)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from traffic.cases import Answer, Case, at_gateway, case, http
+from traffic.cases import Answer, Case, at_gateway, case, grpc, http
 
 pytestmark = pytest.mark.root
 
@@ -108,14 +108,28 @@ CASES = [
             + f"""
   - redirect: {redirect}
 """,
-            http(f"{URL}/a/b?q=1", status=status, answers={"headers": {"location": location}}, arrives=None),
+            http(f"{url}/a/b?q=1", status=status, answers={"headers": {"location": location}}, arrives=None),
         )
-        for what, redirect, status, location in (
-            ("path", "{uri: /new}", 301, "http://$host/new?q=1"),
-            ("authority", "{authority: x.test}", 301, "http://x.test/a/b?q=1"),
-            ("port", "{port: 8443}", 301, "http://$host:8443/a/b?q=1"),
-            ("scheme", "{scheme: https}", 301, "https://$host/a/b?q=1"),
-            ("status", "{uri: /new, redirectCode: 308}", 308, "http://$host/new?q=1"),
+        for what, url, redirect, status, location in (
+            ("path", URL, "{uri: /new}", 301, "http://$host/new?q=1"),
+            ("authority", URL, "{authority: x.test}", 301, "http://x.test/a/b?q=1"),
+            ("port", URL, "{port: 8443}", 301, "http://$host:8443/a/b?q=1"),
+            ("scheme", URL, "{scheme: https}", 301, "https://$host/a/b?q=1"),
+            ("status", URL, "{uri: /new, redirectCode: 308}", 308, "http://$host/new?q=1"),
+            (
+                "the port of the request",
+                "http://$host:81",
+                "{authority: x.test, derivePort: FROM_REQUEST_PORT}",
+                301,
+                "http://x.test:81/a/b?q=1",
+            ),
+            (
+                "the port of the protocol",
+                "http://$host:81",
+                "{authority: x.test, derivePort: FROM_PROTOCOL_DEFAULT}",
+                301,
+                "http://x.test/a/b?q=1",
+            ),
         )
     ),
     case(
@@ -191,6 +205,20 @@ CASES = [
 """,
         http("http://$host/service/foo/v1/api", arrives={"path": "/v1/api/instance/foo"}),
     ),
+    case(
+        "gRPC by service and method, and by metadata",
+        VIRTUAL_SERVICE
+        + """
+  - match: [{uri: {exact: /echo.Echo/Stream}}]
+    route: [{destination: {host: v3}}]
+  - match: [{headers: {x-user: {exact: jo}}}]
+    route: [{destination: {host: v2}}]
+  - route: [{destination: {host: v1}}]
+""",
+        grpc("http://$host:82", headers={"x-user": "jo"}, arrives={"version": "v2"}),
+        grpc("http://$host:82", arrives={"version": "v1"}),
+        grpc("http://$host:82", stream=True, body="one\ntwo", arrives={"version": "v3"}),
+    ),
 ]
 
 
@@ -210,3 +238,8 @@ def headers_only_of_v2(found: list[Answer]) -> None:
 @pytest.mark.parametrize("case", at_gateway(CASES), ids=str)
 def test_http_route_at_a_gateway(case: Case, ingress: Any) -> None:
     ingress.check(case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_http_route(case: Case, site: Any) -> None:
+    site.check(case)
