@@ -1,9 +1,8 @@
-"""proxy-status, proxy-config and analyze against a real mesh."""
+"""proxy-status and proxy-config against real proxies."""
 
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -45,12 +44,11 @@ def test_what_envoy_has_is_what_the_control_plane_has_for_it(hello: Any, tools: 
 def test_a_difference_is_shown(hello: Any, tmp_path: Any) -> None:
     pod = hello.pod_name("mesha")
     dump = tmp_path / "dump.json"
-    changed = hello.pilotfish("pc", "all", pod, "-o", "json").replace('"virtualInbound"', '"virtualOther"')
-    dump.write_text(changed)
+    dump.write_text(hello.pilotfish("pc", "all", pod, "-o", "json").replace("virtualInbound", "virtualOther"))
     text = hello.pilotfish("proxy-status", pod, "-f", str(dump))
     assert text.splitlines()[:2] == ["Clusters Match", "Listeners Don't Match"]
     added = [line for line in text.splitlines() if line.startswith("+") and '"name": "virtualOther"' in line]
-    assert added
+    assert len(added) == 1
 
 
 def test_the_outbound_cluster_of_the_walkthrough_and_all_that_belongs_to_it(hello: Any) -> None:
@@ -96,66 +94,3 @@ def test_the_debug_pages_are_found_where_kubernetes_lets_a_service_be_asked(hell
 def test_what_cannot_be_found_is_told(hello: Any) -> None:
     assert 'pods "nobody" not found' in hello.pilotfish("pc", "c", "nobody", check=False)
     assert "proxy other.default is not connected" in hello.pilotfish("ps", "other", "-f", "/dev/null", check=False)
-
-
-WRONG = """
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: wrong, namespace: default}
-spec: {hosts: [mesha], http: [{route: [{destination: {host: mesha, subset: v9, port: {number: 7171}}}]}]}
-"""
-
-
-def test_what_is_wrong_in_the_mesh_and_what_a_file_would_change(hello: Any, tmp_path: Any) -> None:
-    # The walkthrough's Service names its port "web", which is no protocol.
-    text = hello.pilotfish("analyze")
-    assert [line.split("]")[0] for line in text.splitlines()] == ["Info [IST0118"]
-    file = tmp_path / "wrong.yaml"
-    file.write_text(WRONG)
-    done = hello.run(sys.executable, "-m", "pilotfish", "analyze", str(file), check=False)
-    assert done.returncode == 79
-    assert f"Error [IST0101] (VirtualService default/wrong {file}:5)" in done.stdout
-    assert "mesha+v9" in done.stdout
-    hello.apply(WRONG)
-    try:
-        assert "Error [IST0101] (VirtualService default/wrong) " in hello.pilotfish("analyze", check=False)
-        assert "IST0101" not in hello.pilotfish("analyze", "-S", "IST0101=VirtualService wrong.default")
-    finally:
-        hello.kubectl("delete", "virtualservice", "wrong")
-    assert 'namespace "nowhere" not found' in hello.pilotfish("analyze", "-n", "nowhere", check=False)
-
-
-RULES = """
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: mesha, namespace: default}
-spec: {host: mesha, subsets: [{name: all, labels: {app: mesha}}, {name: none, labels: {version: v9}}]}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: mesha, namespace: default}
-spec: {hosts: [mesha], http: [{route: [{destination: {host: mesha, subset: all}, weight: 100}]}]}
-"""
-
-
-def test_what_concerns_a_pod_and_a_service(hello: Any) -> None:
-    hello.apply(RULES)
-    try:
-        pod = hello.pod_name("mesha")
-        of_service = hello.pilotfish("x", "describe", "service", "mesha").splitlines()
-        assert of_service[:7] == [
-            "Service: mesha",
-            "   Port: web 7171/auto-detect targets pod port 7171",
-            'DestinationRule: mesha for "mesha"',
-            "   Matching subsets: all",
-            "      (Non-matching subsets none)",
-            "   No Traffic Policy",
-            "VirtualService: mesha",
-        ]
-        assert of_service[7] == '   Route to host "mesha" subset "all" with weight 100%'
-        of_pod = hello.pilotfish("x", "describe", "pod", f"{pod}.default").splitlines()
-        assert of_pod[0] == f"Pod: {pod}"
-        assert of_pod[of_pod.index("Service: mesha") :][:8] == of_service[:8]
-    finally:
-        hello.kubectl("delete", "virtualservice,destinationrule", "mesha")
-    assert 'pods "nobody" not found' in hello.pilotfish("x", "des", "po", "nobody", check=False)

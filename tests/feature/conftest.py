@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ from pilotfish.api.protos import NAME_TABLE_TYPE, NameTable
 from pilotfish.mesh.meshconfig import read_mesh_config
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.policies import exports_of
+from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds import source
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.settings import settings_of
@@ -162,7 +164,8 @@ class Driver:
         if self._coverage is not None:
             self._coverage.configured(self._test, yaml.safe_load(text))
         config = read_mesh_config(text)
-        self.generator.reconfigure(settings_of(config), exports_of(config))
+        reports = Reports(config, {"TOKEN": "secret"})
+        self.generator.reconfigure(settings_of(config), exports_of(config), reports)
         self._show_envoy()
 
     def apply(self, text: str) -> None:
@@ -263,6 +266,7 @@ def check_with_envoy(resources: Any, folder: Path) -> None:
         text=True,
         timeout=60,
         check=False,
+        env={**os.environ, "OTEL_RESOURCE_ATTRIBUTES": "service.name=check"},  # as the node does
     )
     assert run.returncode == 0, run.stdout + run.stderr
     warnings = [line for line in run.stderr.splitlines() if "[warning]" in line and UNAVOIDABLE not in line]

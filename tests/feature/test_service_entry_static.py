@@ -138,6 +138,10 @@ ignore_port_in_host_matching: true
 """
 
 CLUSTER = """
+metadata:
+  filter_metadata:
+    istio: {services: [{host: AppMeshClient.mesh, name: AppMeshClient.mesh, namespace: default}]}
+    pilotfish.service: {host: AppMeshClient.mesh, name: AppMeshClient.mesh, namespace: default}
 name: outbound|50000||AppMeshClient.mesh
 type: EDS
 eds_cluster_config:
@@ -345,6 +349,10 @@ max_connections_to_accept_per_socket_event: 1
 """
 
 INBOUND_CLUSTER = """
+metadata:
+  filter_metadata:
+    istio: {services: [{host: AppMeshClient.mesh, name: AppMeshClient.mesh, namespace: default}]}
+    pilotfish.service: {host: AppMeshClient.mesh, name: AppMeshClient.mesh, namespace: default}
 name: inbound|50000||
 type: ORIGINAL_DST
 connect_timeout: 10s

@@ -142,7 +142,7 @@ TELEMETRY = Kind(
     "telemetry.istio.io", ("v1", "v1alpha1"), "Telemetry", "telemetries", telemetry.Telemetry,
     short_names=("telemetry",), categories=("istio-io", "telemetry-istio-io"), subresources=STATUS, strict=True,
     validate=istio_validation.telemetry, warn=istio_validation.telemetry_warnings,
-    not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
+    not_honoured=istio_validation.TELEMETRY_NOT_HONOURED, columns=columns.NAME_AND_AGE,
 )  # fmt: skip
 ISTIO_OPERATOR = Kind(
     "install.istio.io", ("v1alpha1",), "IstioOperator", "istiooperators", install.IstioOperator,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
 from pilotfish.mesh.records import (
     Endpoint,
     Host,
+    Labels,
     PortKey,
     Registry,
     Resolution,
@@ -29,6 +30,7 @@ def assemble(
     declared: Iterable[Declared],
     slices: Sequence[Slice],
     workloads: Mapping[WorkloadKey, Workload],
+    pods: Callable[[str], Labels],
     export_to: tuple[str, ...],
     aliases: tuple[str, ...] = (),
 ) -> Host:
@@ -37,7 +39,7 @@ def assemble(
     A Kubernetes service comes before entries, then the oldest. What that leaves out (ports, addresses) those add that
     are otherwise like it, all names that certificates may bear count, and so do all endpoints of the ports that there
     are then (as Istio merges them). `export_to` is for services that do not say theirs; `aliases` are the names
-    that stand for the host.
+    that stand for the host. `pods` tells what the pod at an address is called in metrics: entries may list it.
     """
     ordered = sorted(declared, key=lambda d: (d[0].service.registry is not Registry.KUBERNETES, d[0].service.age))
     first = ordered[0][0]
@@ -58,7 +60,7 @@ def assemble(
             if main.resolution is Resolution.DNS_ROUND_ROBIN and endpoints:
                 continue  # one name is looked up
             new = [] if service.registry is Registry.EXTERNAL else _from_slices(port, slices, workloads)
-            for endpoint in (*new, *_from_workloads(service, port, (*declaration.endpoints, *selected))):
+            for endpoint in (*new, *_from_workloads(service, port, (*declaration.endpoints, *selected), pods)):
                 endpoints.setdefault((endpoint.address, endpoint.port), endpoint)
     service = msgspec.structs.replace(
         main,
@@ -94,12 +96,15 @@ def _from_slices(
                     locality=workload.locality if workload else "",
                     service_account=workload.service_account if workload else "",
                     hostname=address.hostname,
+                    peer=workload.peer if workload else (),
                 )
             )
     return found
 
 
-def _from_workloads(service: Service, port: ServicePort, workloads: Iterable[Workload]) -> Iterable[Endpoint]:
+def _from_workloads(
+    service: Service, port: ServicePort, workloads: Iterable[Workload], pods: Callable[[str], Labels]
+) -> Iterable[Endpoint]:
     for workload in workloads:
         if not _addressable(service, workload):
             continue
@@ -114,6 +119,7 @@ def _from_workloads(service: Service, port: ServicePort, workloads: Iterable[Wor
                 locality=workload.locality,
                 service_account=workload.service_account,
                 network=workload.network,
+                peer=workload.peer or pods(workload.address),
             )
 
 

@@ -84,6 +84,8 @@ class Model:
         self._slices_of: MultiMap[HostKey, ObjectKey] = MultiMap()
         self._slices_with: MultiMap[WorkloadKey, ObjectKey] = MultiMap()
         self._workloads: dict[WorkloadKey, Workload] = {}
+        self._pods_at: MultiMap[str, WorkloadKey] = MultiMap()
+        self._inline: MultiMap[str, tuple[ObjectKey, HostKey]] = MultiMap()  # address → endpoints written into entries
         self._labelled: dict[WorkloadKind, LabelIndex[WorkloadKey]] = {kind: LabelIndex() for kind in WorkloadKind}
 
     def empty(self) -> Model:
@@ -262,10 +264,14 @@ class Model:
             if not self._declarations[key]:
                 del self._declarations[key]
             self._workload_selecting.discard((source, key))
+            for endpoint in declaration.endpoints:
+                self._inline.remove(endpoint.address, (source, key))
         for declaration in declared:
             key = declaration.service.key
             self._declarations.setdefault(key, {})[source] = declaration
             self._workload_selecting.put((source, key), key.namespace, declaration.workload_selector)
+            for endpoint in declaration.endpoints:
+                self._inline.add(endpoint.address, (source, key))
         touched = {d.service.key for d in (*before, *declared)}
         named = {key.hostname: "" for key in touched} | {
             d.service.key.hostname: d.service.canonical.lower() for d in declared
@@ -314,11 +320,26 @@ class Model:
         else:
             self._labelled[key.kind].put(key, record.namespace, record.labels)
         touched = {self._host_of(self._slices[source]) for source in self._slices_with[key]}
+        if key.kind is WorkloadKind.POD:
+            touched |= self._house(before, record)
         for state in filter(None, (before, record)):
             for source, host in self._workload_selecting.matching(state.namespace, state.labels):
                 if key.kind in _selectable(self._declarations[host][source]):
                     touched.add(host)
         return touched
+
+    def _house(self, before: Workload | None, after: Workload | None) -> set[HostKey]:
+        """A pod comes to an address, or leaves one; gives the hosts of entries that have it written down."""
+        if before is not None:
+            self._pods_at.remove(before.address, before.key)
+        if after is not None:
+            self._pods_at.add(after.address, after.key)
+        return {host for state in (before, after) if state is not None for _, host in self._inline[state.address]}
+
+    def _called(self, address: str) -> Labels:
+        """What the pod at an address is called in metrics; nothing where there is none."""
+        keys = self._pods_at[address]
+        return self._workloads[min(keys)].peer if keys else ()
 
     def _reassemble(self, dirty: set[HostKey]) -> dict[HostKey, tuple[Host | None, Host | None]]:
         touched: dict[HostKey, tuple[Host | None, Host | None]] = {}
@@ -354,6 +375,7 @@ class Model:
             [(declaration, self._selected(declaration)) for declaration in declarations.values()],
             slices,
             self._workloads,
+            self._called,
             self._exports.services,
             self._aliases.of(key.hostname),
         )

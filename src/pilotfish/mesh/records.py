@@ -6,12 +6,17 @@ Hashes are kept once computed, since records are the keys of every cache behind 
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, dataclass_transform
 
 import msgspec
 
+from pilotfish.api.peer import peer_fields
 from pilotfish.mesh.protocols import Protocol
+
+CLUSTER = "Kubernetes"
+"""What Istio calls a cluster that has no name of its own; there is one."""
 
 Labels = tuple[tuple[str, str], ...]
 """Label pairs, sorted, so that equal labels are equal records."""
@@ -23,6 +28,11 @@ Age = tuple[str, str, str, str]
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class Record(msgspec.Struct, frozen=True, cache_hash=True, weakref=True):
     """The base of all records."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _peer(workload: str, namespace: str, labels: Labels) -> Labels:
+    return labels_of(peer_fields(workload, namespace, dict(labels), CLUSTER))
 
 
 def labels_of(labels: Mapping[str, str]) -> Labels:
@@ -189,6 +199,8 @@ class Endpoint(Record):
     service_account: str = ""
     hostname: str = ""
     network: str = ""
+    peer: Labels = ()
+    """What its workload is called in metrics (see api.peer), where that is known."""
 
 
 class Host(Record):
@@ -224,6 +236,13 @@ class Workload(Record):
     kind: WorkloadKind = WorkloadKind.POD
     weight: int = 1
     network: str = ""
+    owner: str = ""
+    """The Deployment or other object that it belongs to: itself where it stands alone, none of an inline endpoint."""
+
+    @property
+    def peer(self) -> Labels:
+        """What it is called in metrics (see api.peer), for those who call it; nothing without an owner."""
+        return _peer(self.owner, self.namespace, self.labels) if self.owner else ()
 
     @property
     def key(self) -> WorkloadKey:

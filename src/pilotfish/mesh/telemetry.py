@@ -54,6 +54,11 @@ class Telemetries:
         if not held:
             self._of.pop(telemetry.namespace, None)
 
+    @property
+    def selecting(self) -> bool:
+        """Whether any tells workloads apart by their labels."""
+        return any(not _for_all(telemetry.spec) for held in self._of.values() for telemetry in held.values())
+
     def applying(self, namespace: str, labels: Labels, root_namespace: str) -> tuple[TelemetrySpec, ...]:
         """What is for a workload, from the most general to the most special."""
         found = [self._of_all(root_namespace)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
+import msgspec
+
 from pilotfish.api import core, discovery, networking
 from pilotfish.api.joined import HEALTH_CHECKED, HEALTHY
 from pilotfish.mesh import protocols
@@ -20,9 +22,12 @@ from pilotfish.mesh.records import (
     exported,
     labels_of,
 )
+from pilotfish.mesh.workload import workload_of
 
 EXPORT_TO = "networking.istio.io/exportTo"
 LOCALITY = "istio-locality"
+WORKLOAD_NAME = "service.istio.io/workload-name"
+"""Label of a pod that is to be known by another name than its owner's."""
 UNIX = "unix://"
 
 
@@ -175,7 +180,8 @@ def workload_entry(obj: networking.WorkloadEntry) -> Workload | None:
     labels = {**obj.spec.labels, **obj.metadata.labels}
     checked = obj.metadata.annotations.get(HEALTH_CHECKED, "").lower() in ("true", "1", "t")
     healthy = any(c.type == HEALTHY and c.status == "True" for c in obj.status.conditions)
-    return _workload(obj.namespace, obj.name, obj.spec, labels, ready=healthy or not checked)
+    found = _workload(obj.namespace, obj.name, obj.spec, labels, ready=healthy or not checked)
+    return msgspec.structs.replace(found, owner=obj.name)
 
 
 def _workload(
@@ -249,4 +255,11 @@ def pod(obj: core.Pod) -> Workload | None:
         service_account=obj.spec.service_account_name or "default",
         locality=obj.metadata.labels.get(LOCALITY, "").replace(".", "/"),
         ready=obj.ready,
+        owner=_owner(obj),
     )
+
+
+def _owner(obj: core.Pod) -> str:
+    """The name of the workload that a pod belongs to, as its proxy has it from injection."""
+    named = obj.metadata.labels.get(WORKLOAD_NAME)
+    return named or workload_of(msgspec.to_builtins(obj.metadata)).name

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import Any, Never
 
 from pilotfish.api import core, kinds
@@ -19,6 +20,7 @@ from pilotfish.mesh.meshconfig import CONFIG_MAP, CONFIG_MAP_KEY, ROOT_NAMESPACE
 from pilotfish.mesh.model import Change
 from pilotfish.mesh.policies import exports_of
 from pilotfish.mesh.records import SecretKey
+from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.settings import settings_of
 
@@ -33,6 +35,7 @@ KINDS: tuple[AnyKind, ...] = (
     kinds.VIRTUAL_SERVICE,
     kinds.DESTINATION_RULE,
     kinds.GATEWAY,
+    kinds.TELEMETRY,
 )
 """What the model is made of."""
 
@@ -96,4 +99,5 @@ class Feed:
         except Invalid as error:
             log.error("ConfigMap %s/%s keeps its last good settings: %s", ROOT_NAMESPACE, CONFIG_MAP, error)
             return
-        self._generator.reconfigure(settings, exports_of(mesh))
+        reports = Reports(mesh, os.environ)
+        self._generator.reconfigure(settings, exports_of(mesh), reports)

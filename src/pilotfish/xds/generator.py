@@ -15,6 +15,7 @@ from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Change, Model, Touched
 from pilotfish.mesh.policies import BY_DEFAULT, Exports
 from pilotfish.mesh.records import ObjectKey, SecretKey, WorkloadKey, labels_of
+from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.audit import Audit
 from pilotfish.xds.demand import Demands, Grants, GrantSpec, User, kept_hosts, on_demand
@@ -25,6 +26,7 @@ from pilotfish.xds.name_tables import NameTables
 from pilotfish.xds.node_ports import NodePorts
 from pilotfish.xds.parts import Part, differences, merged, specs_of
 from pilotfish.xds.proxyless import Proxyless
+from pilotfish.xds.reporting import WorkloadReports
 from pilotfish.xds.scope import Scope
 from pilotfish.xds.selection import Common, Selection
 from pilotfish.xds.settings import ProxySettings
@@ -111,6 +113,7 @@ class Generator:
         self._inbound = InboundIndex()
         self._at: MultiMap[WorkloadKey, Proxy] = MultiMap()
         self._label_keys: frozenset[str] = frozenset()
+        self._reports = WorkloadReports(model)
         checked = os.environ.get(AUDIT) == "1" if audit is None else audit
         self._audit = Audit() if checked else None
 
@@ -163,20 +166,30 @@ class Generator:
     def apply(self, changes: Iterable[Change]) -> None:
         """Take changed objects into the model, and tell the proxies whose configuration that changes."""
         changes = list(changes)
-        self._update(self.model.apply(changes))
+        reported = self._reports.apply(changes)
+        touched = self.model.apply(changes)
+        reported = self._reports.touched(touched) or reported
+        self._update(touched)
+        if reported:
+            self._tell_apart(self._all())
         if self._audit is not None:
             self._audit.check(self.model, changes, self._proxies)
 
-    def reconfigure(self, settings: ProxySettings, exports: Exports = BY_DEFAULT) -> None:
-        """Change what shapes all proxies, and who sees what does not say it.
+    def reconfigure(
+        self, settings: ProxySettings, exports: Exports = BY_DEFAULT, reports: Reports | None = None
+    ) -> None:
+        """Change what shapes all proxies, who sees what does not say it, and what workloads report.
 
-        All parts are made anew; each proxy is told what came out different.
+        The parts that this touches are made anew; each proxy is told what came out different.
         """
         self._update(self.model.export_by_default(exports))
+        self._reports.configure(reports)
         if settings != self.settings:
             self.settings = settings
             self._regroup(self._all())
             self._look_at_gateways()
+        else:
+            self._tell_apart(self._all())
 
     def _all(self) -> list[Proxy]:
         return list(dict.fromkeys(proxy for part in self._proxies for proxy in self._proxies[part]))
@@ -224,8 +237,12 @@ class Generator:
         for user in users:
             self.demands.settle(user)
         self.demands.update(touched)
-        self._regroup([proxy for proxy in self._told_apart(touched) if proxy.shared != self._shared(proxy.node)])
+        self._tell_apart(self._told_apart(touched))
         self._look_at_gateways()
+
+    def _tell_apart(self, proxies: Iterable[Proxy]) -> None:
+        """Look again at what proxies have in common with others."""
+        self._regroup([proxy for proxy in proxies if proxy.shared != self._shared(proxy.node)])
 
     def _told_apart(self, touched: Touched) -> list[Proxy]:
         """The proxies that may have something else in common with others than before."""
@@ -234,7 +251,8 @@ class Generator:
             self._label_keys = label_keys
             return [proxy for proxy in self._all() if proxy.shared is not None]
         changed = [proxy for key in touched.workloads for proxy in self._at[key]]
-        return changed if label_keys else [proxy for proxy in changed if isinstance(proxy.shared, GatewayGroup)]
+        by_labels = label_keys or self._reports.selecting
+        return changed if by_labels else [proxy for proxy in changed if isinstance(proxy.shared, GatewayGroup)]
 
     def _shared(self, node: ProxyNode) -> Audience | GatewayGroup | None:
         """What of a proxy shapes what it knows of the mesh."""
@@ -243,7 +261,10 @@ class Generator:
         workload = self.model.workload(workload_of(node))
         labels = workload.labels if workload else labels_of(node.labels)
         told_by = tuple((name, value) for name, value in labels if name in self.model.policies.label_keys)
-        audience = Audience(node.namespace, ":" in node.ip, self.settings, told_by)
+        settings = (
+            self.settings if node.type == "grpc" else self._reports.shaping(self.settings, node.namespace, labels)
+        )
+        audience = Audience(node.namespace, ":" in node.ip, settings, told_by)
         if node.type != "router":
             return audience
         # A gateway's labels are what its pod has, and not what it says: they decide which Secrets it gets.

@@ -1,40 +1,88 @@
-"""Reports as far as a proxy can send them: to collectors that are hosts which it sees."""
+"""What each workload reports, as the model and all Telemetries stand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import msgspec
 
-from pilotfish.mesh.reporting import AccessLog, Collector, FileLog, Reporting
-
-Find = Callable[[Collector], Collector | None]
-"""The host that a collector's name means, with its name in full and no namespace; None where there is none."""
-
-
-def reachable(reporting: Reporting, find: Find) -> Reporting:
-    """What is left of the reports when those are left out whose collector is not found.
-
-    Envoy refuses a listener that reports to a cluster that it does not have.
-    """
-    if not reporting.collectors():
-        return reporting
-    tracing = reporting.tracing
-    if tracing is not None:
-        collector = find(tracing.tracer.collector)
-        if collector is None:
-            tracing = None
-        else:
-            tracer = msgspec.structs.replace(tracing.tracer, collector=collector)
-            tracing = msgspec.structs.replace(tracing, tracer=tracer)
-    logs = tuple(log for log in (_reachable(log, find) for log in reporting.logs) if log is not None)
-    return msgspec.structs.replace(reporting, logs=logs, tracing=tracing)
+from pilotfish.api.telemetry import Telemetry
+from pilotfish.mesh.model import Change, Model, Touched
+from pilotfish.mesh.records import Labels
+from pilotfish.mesh.reporting import Collector
+from pilotfish.mesh.telemetry import Directions, Reports, Telemetries
+from pilotfish.xds.collectors import reachable
+from pilotfish.xds.settings import ProxySettings
 
 
-def _reachable(log: AccessLog, find: Find) -> AccessLog | None:
-    if isinstance(log.sink, FileLog):
-        return log
-    collector = find(log.sink.collector)
-    if collector is None:
+class WorkloadReports:
+    """What workloads report under a MeshConfig and all Telemetries; worked out once while nothing of that changes."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._telemetries = Telemetries()
+        self._reports: Reports | None = None
+        self._known: dict[tuple[str, Labels], Directions] = {}
+        self._looked_up: set[str] = set()
+
+    def configure(self, reports: Reports | None) -> None:
+        """Take a MeshConfig; None: nobody reports more than all do."""
+        self._reports = reports
+        self._forget()
+
+    @property
+    def selecting(self) -> bool:
+        """Whether some Telemetry tells workloads apart by their labels."""
+        return self._telemetries.selecting
+
+    def apply(self, changes: Iterable[Change]) -> bool:
+        """Take changed Telemetries in; gives whether there were any."""
+        found = False
+        for old, new in changes:
+            if isinstance(old, Telemetry):
+                self._telemetries.drop(old)
+            if isinstance(new, Telemetry):
+                self._telemetries.put(new)
+            found = found or isinstance(new or old, Telemetry)
+        if found:
+            self._forget()
+        return found
+
+    def touched(self, touched: Touched) -> bool:
+        """Whether a change may bring collectors, or take them away."""
+        moved = any(
+            key.hostname in self._looked_up and (was is None or now is None or was.service != now.service)
+            for key, (was, now) in touched.hosts.items()
+        )
+        if moved:
+            self._forget()
+        return moved
+
+    def shaping(self, settings: ProxySettings, namespace: str, labels: Labels) -> ProxySettings:
+        """The settings of a workload's proxy: those of all, with what the workload reports."""
+        if self._reports is None:
+            return settings
+        told_by = labels if self.selecting else ()
+        found = self._known.get((namespace, told_by))
+        if found is None:
+            applying = self._telemetries.applying(namespace, told_by, self._model.root_namespace)
+            all_of_it = self._reports.directions(applying)
+            found = Directions(*(reachable(each, lambda c: self._find(namespace, c)) for each in all_of_it))
+            self._known[namespace, told_by] = found
+        return msgspec.structs.replace(settings, client=found.client, server=found.server)
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._looked_up.clear()
+
+    def _find(self, namespace: str, collector: Collector) -> Collector | None:
+        """The host that proxies of a namespace see by a collector's name, which may be that of a Service's DNS."""
+        name = collector.host.lower().rstrip(".")
+        for hostname in (name, f"{name}.svc.{self._model.cluster_domain}", f"{name}.{self._model.cluster_domain}"):
+            self._looked_up.add(hostname)
+            host = self._model.seen_from(namespace, hostname)
+            if host is None or collector.namespace not in ("", host.service.namespace):
+                continue
+            if any(port.number == collector.port and not port.key.udp for port in host.service.ports):
+                return Collector(host.service.hostname, collector.port)
         return None
-    return msgspec.structs.replace(log, sink=msgspec.structs.replace(log.sink, collector=collector))

@@ -111,7 +111,8 @@ class Common(_Shown):
             for member in self._contributions.pop(hostname, Contribution()).members:
                 self._with.remove(member, hostname)
             seen = self.scope.seen(hostname)
-            if seen is not None and not announced(seen, self.audience):
+            always = hostname in self.audience.settings.collectors
+            if seen is not None and (always or not announced(seen, self.audience)):
                 ports |= self._show_always(hostname, self.contribution(hostname))
             elif hostname in self._always:
                 ports |= self._show_always(hostname, None)

@@ -7,7 +7,7 @@ from pilotfish.mesh.records import Record
 from pilotfish.mesh.reporting import NOTHING, Reporting
 from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds.build import names
-from pilotfish.xds.reporting import reachable
+from pilotfish.xds.collectors import reachable
 
 ALLOCATED_RANGES = ("240.240.0.0/16", "2001:2::/48")
 """From which hosts without an address get one."""
@@ -45,6 +45,12 @@ class ProxySettings(Record):
     cluster_domain: str = "cluster.local"
     mesh_ranges: tuple[str, ...] = ALLOCATED_RANGES
     """Where the addresses of the mesh's hosts are, cluster IPs among them."""
+
+    @property
+    def collectors(self) -> frozenset[str]:
+        """The hosts to which proxies report, in lower case: every proxy has them."""
+        found = self.client.collectors() | self.server.collectors()
+        return frozenset(collector.host.lower() for collector in found)
 
     @property
     def catch_all_cluster(self) -> str:

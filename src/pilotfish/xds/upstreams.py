@@ -12,7 +12,7 @@ from pilotfish.mesh.records import Endpoint, Host, Registry, Resolution, Service
 from pilotfish.mesh.seen import Seen
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
-from pilotfish.xds.build.clusters import ClusterSpec, Discovery, upstream_of
+from pilotfish.xds.build.clusters import ClusterSpec, Discovery, ServiceName, upstream_of
 from pilotfish.xds.build.endpoints import AssignmentSpec
 from pilotfish.xds.settings import ProxySettings
 
@@ -75,7 +75,9 @@ def assignment(host: Host, port: ServicePort) -> AssignmentSpec:
 @functools.lru_cache(maxsize=4096)
 def _reduced(endpoint: Endpoint) -> Endpoint:
     """What an assignment shows of an endpoint, so that a change of anything else is no change to it."""
-    return Endpoint(endpoint.address, endpoint.port, weight=endpoint.weight, locality=endpoint.locality)
+    return Endpoint(
+        endpoint.address, endpoint.port, weight=endpoint.weight, locality=endpoint.locality, peer=endpoint.peer
+    )
 
 
 def cluster_name(service: Service, port: ServicePort, subset: str = "") -> str:
@@ -99,7 +101,14 @@ def static_cluster(service: Service, port: ServicePort, settings: ProxySettings,
         discovery=Discovery.EDS,
         upstream=upstream_of(port.protocol),
         connect_timeout=settings.connect_timeout,
+        service=called(service),
     )
+
+
+def called(service: Service) -> ServiceName:
+    """What a service is called in metrics (Istio: an entry's host is its name)."""
+    name = service.name if service.registry is Registry.KUBERNETES else service.hostname
+    return ServiceName(service.hostname, name, service.namespace)
 
 
 def _cluster(
@@ -114,9 +123,23 @@ def _cluster(
         case Resolution.PASSTHROUGH:
             target = int(port.target) if service.registry is Registry.EXTERNAL else port.number
             override = target if target != port.number else 0
-            return ClusterSpec(name, Discovery.ORIGINAL_DST, upstream, settings.connect_timeout, port_override=override)
+            return ClusterSpec(
+                name,
+                Discovery.ORIGINAL_DST,
+                upstream,
+                settings.connect_timeout,
+                port_override=override,
+                service=called(service),
+            )
         case Resolution.DYNAMIC_DNS:
-            return ClusterSpec(name, Discovery.DYNAMIC_DNS, upstream, settings.connect_timeout, ipv6=audience.ipv6)
+            return ClusterSpec(
+                name,
+                Discovery.DYNAMIC_DNS,
+                upstream,
+                settings.connect_timeout,
+                ipv6=audience.ipv6,
+                service=called(service),
+            )
         case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
             strict = service.resolution is Resolution.DNS
             shown = tuple(map(_reduced, endpoints))
@@ -128,6 +151,7 @@ def _cluster(
                 endpoints=shown if strict else shown[:1],  # Envoy's LOGICAL_DNS looks one name up
                 dns_refresh=settings.dns_refresh,
                 ipv6=audience.ipv6,
+                service=called(service),
             )
         case Resolution.ALIAS:
             raise ValueError(f"{service.hostname} stands for another name and has no ports")

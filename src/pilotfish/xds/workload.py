@@ -14,6 +14,7 @@ from pilotfish.xds.build.inbound import InboundPort, VirtualInboundSpec
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.parts import Part
 from pilotfish.xds.source import ProxyNode
+from pilotfish.xds.upstreams import called
 
 
 class Inbound(Part):
@@ -59,7 +60,12 @@ class Inbound(Part):
             ports.append(InboundPort(target.number, target.port.number, protocol))
             upstream = upstream_of(protocol)
             yield InboundClusterSpec(
-                target.number, upstream, settings.connect_timeout, self._audience.ipv6, self._behind
+                target.number,
+                upstream,
+                settings.connect_timeout,
+                self._audience.ipv6,
+                self._behind,
+                called(target.service),
             )
         yield VirtualInboundSpec(self._audience.wildcard, tuple(ports), settings)
 

@@ -11,6 +11,20 @@ from pilotfish.api.istio_validation.values import Faults
 from pilotfish.api.one_of import one_of_faults
 from pilotfish.api.telemetry import CustomTag, MetricsOverrides, ProviderRef, Telemetry
 
+TELEMETRY_NOT_HONOURED = frozenset(
+    {
+        "spec.metrics[].overrides[].match.customMetric",
+        # Envoy does not tell its logs of single messages in a form that can be counted.
+        "spec.metrics[].overrides[].match.metric=GRPC_REQUEST_MESSAGES",
+        "spec.metrics[].overrides[].match.metric=GRPC_RESPONSE_MESSAGES",
+        # Requests are counted when they end, connections when they begin and end.
+        "spec.metrics[].reportingInterval",
+        # Of gateways of the Kubernetes Gateway API.
+        "spec.targetRef",
+        "spec.targetRefs",
+    }
+)
+
 
 def telemetry(obj: Telemetry) -> Faults:
     """The faults of a Telemetry. A filter that Envoy would refuse is one: it would keep listeners from proxies."""

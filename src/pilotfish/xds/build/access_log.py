@@ -7,7 +7,13 @@ import json
 from collections.abc import Iterable, Sequence
 
 from envoy.config.accesslog.v3 import accesslog_pb2
-from envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2, substitution_format_string_pb2
+from envoy.config.core.v3 import (
+    base_pb2,
+    config_source_pb2,
+    extension_pb2,
+    grpc_service_pb2,
+    substitution_format_string_pb2,
+)
 from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogType
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
@@ -104,12 +110,12 @@ def _file(log: FileLog) -> file_pb2.FileAccessLog:
     return file_pb2.FileAccessLog(path=log.path, log_format=how)
 
 
-def _formatters(text: str) -> list[base_pb2.TypedExtensionConfig]:
+def _formatters(text: str) -> list[extension_pb2.TypedExtensionConfig]:
     """The extension behind an operator that Envoy does not know by itself."""
     if "%REQ_WITHOUT_QUERY" not in text:
         return []
     from_envoy = common.any_of(req_without_query_pb2.ReqWithoutQuery())
-    return [base_pb2.TypedExtensionConfig(name="envoy.formatter.req_without_query", typed_config=from_envoy)]
+    return [extension_pb2.TypedExtensionConfig(name="envoy.formatter.req_without_query", typed_config=from_envoy)]
 
 
 def _http_service(log: HttpLogService) -> als_pb2.HttpGrpcAccessLogConfig:

@@ -19,15 +19,11 @@ from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
 from pilotfish.api.peer import PEER_FIELDS, UNKNOWN, Variable
 from pilotfish.mesh.reporting import MetricRule, Metrics
-from pilotfish.xds.build import later
+from pilotfish.xds.build import later, names
 from pilotfish.xds.build.access_log import both, logger, of_type
 
 PEER = "pilotfish.peer"
 """The namespace of dynamic metadata that holds the client's identity, under the key "source"."""
-WORKLOAD = "pilotfish.workload"
-"""The namespace of an endpoint's metadata that holds its workload's identity."""
-SERVICE = "pilotfish.service"
-"""The namespace of a cluster's metadata that holds its service's "host", "name" and "namespace"."""
 
 _GRPC = "application/grpc"
 _FAILED_TO_CONNECT = ("UF", "UH", "UO", "NR", "NC", "URX")
@@ -189,9 +185,9 @@ def _labels(reporter: Reporter, secure: bool, *, http: bool) -> dict[str, str]:
         "source_principal": _first(("UPSTREAM_LOCAL_URI_SAN" if client else "DOWNSTREAM_PEER_URI_SAN", "")),
         **{f"destination_{name}": value for name, value in destination.items()},
         "destination_principal": _first(("UPSTREAM_PEER_URI_SAN" if client else "DOWNSTREAM_LOCAL_URI_SAN", "")),
-        "destination_service": _first(("METADATA", f"CLUSTER:{SERVICE}:host"), *authority),
-        "destination_service_name": _first(("METADATA", f"CLUSTER:{SERVICE}:name"), *authority),
-        "destination_service_namespace": _first(("METADATA", f"CLUSTER:{SERVICE}:namespace")),
+        "destination_service": _first(("METADATA", f"CLUSTER:{names.SERVICE_METADATA}:host"), *authority),
+        "destination_service_name": _first(("METADATA", f"CLUSTER:{names.SERVICE_METADATA}:name"), *authority),
+        "destination_service_namespace": _first(("METADATA", f"CLUSTER:{names.SERVICE_METADATA}:namespace")),
         "response_flags": "%RESPONSE_FLAGS%",
         "connection_security_policy": UNKNOWN if client else "mutual_tls" if secure else "none",
     }
@@ -214,7 +210,10 @@ def _own() -> dict[str, str]:
 
 
 def _endpoint() -> dict[str, str]:
-    return {label: _first(("METADATA", f"UPSTREAM_HOST:{WORKLOAD}:{field}")) for field, label in _LABEL_OF.items()}
+    return {
+        label: _first(("METADATA", f"UPSTREAM_HOST:{names.WORKLOAD_METADATA}:{field}"))
+        for field, label in _LABEL_OF.items()
+    }
 
 
 def _peer() -> dict[str, str]:

@@ -13,6 +13,11 @@ VIRTUAL_INBOUND = "virtualInbound"
 ALLOW_ANY = "allow_any"
 BLOCK_ALL = "block_all"
 
+WORKLOAD_METADATA = "pilotfish.workload"
+"""Where an endpoint's metadata says what its workload is called in metrics."""
+SERVICE_METADATA = "pilotfish.service"
+"""Where a cluster's metadata says what its service is called in metrics."""
+
 DESTINATION = "outbound|%DOWNSTREAM_LOCAL_PORT%||%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"
 """Envoy's format of the cluster for the address and port that a connection was for, "outbound|80||10.0.0.1"."""
 

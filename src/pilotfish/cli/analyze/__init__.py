@@ -1,1 +1,0 @@
-"""`pilotfish analyze`: what is wrong with files and with what the API has."""

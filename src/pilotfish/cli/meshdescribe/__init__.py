@@ -1,1 +1,0 @@
-"""`pilotfish x describe`: what of the mesh's configuration concerns a pod or a service (istioctl/pkg/describe)."""
