@@ -308,3 +308,84 @@ def test_a_server_without_its_secret_holds_nobody_else_up(outside: Any) -> None:
                 outside.settle(substituted(https(), others), "the Secret has come")
             finally:
                 outside.mesh.kubectl("delete", "-f", "-", stdin=secret)
+
+
+EGRESS_GATEWAY = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: egress}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: egress, namespace: egress}
+spec:
+  selector: {istio: egress}
+  ports: [{name: http, port: 80, targetPort: 8080}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: egress, namespace: egress}
+spec:
+  selector: {matchLabels: {istio: egress}}
+  template:
+    metadata:
+      annotations: {inject.istio.io/templates: gateway}
+      labels: {istio: egress, sidecar.istio.io/inject: "true"}
+    spec:
+      containers: [{name: istio-proxy, image: auto}]
+"""
+OUT = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: $name}
+spec:
+  selector: {istio: egress}
+  servers:
+  - port: {number: 80, name: http, protocol: HTTP}
+    hosts: [$name.outside.test]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name}
+spec:
+  hosts: [$name.outside.test]
+  gateways: [mesh, $name]
+  http:
+  - match: [{gateways: [mesh], port: 80}]
+    route: [{destination: {host: egress.egress.svc.cluster.local, port: {number: 80}}}]
+  - match: [{gateways: [$name], port: 80}]
+    route: [{destination: {host: $name.outside.test, port: {number: 80}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: $name}
+spec:
+  hosts: [$name.outside.test]
+  resolution: STATIC
+  location: MESH_EXTERNAL
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: $outside_http}]
+  endpoints: [{address: $outside}]
+"""
+
+
+@pytest.fixture(scope="module")
+def egress(site: Any) -> Iterator[Any]:
+    """The site with an egress gateway of the user's own."""
+    mesh = site.mesh
+    try:
+        mesh.apply(EGRESS_GATEWAY)
+        mesh.kubectl("rollout", "status", "deployment/egress", "-n", "egress", "--timeout=60s")
+        (pod,) = mesh.get("pods", "-n", "egress", "-l", "istio=egress")["items"]
+        site.names["egress_pod"] = pod["status"]["podIP"]
+        yield site
+    finally:
+        mesh.kubectl("delete", "namespace", "egress", "--ignore-not-found")
+
+
+@pytest.mark.parametrize("client", ["a", "eager"])
+def test_what_leaves_the_mesh_goes_through_the_egress_gateway(egress: Any, client: str) -> None:
+    through = http(
+        "http://$name.outside.test/x", client=client,
+        arrives={"path": "/x", "authority": "$name.outside.test", "peer": "$egress_pod"},
+    )  # fmt: skip
+    egress.check(case("egress", OUT, through, service=""))
