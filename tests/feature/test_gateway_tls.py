@@ -263,3 +263,22 @@ def test_a_servers_name_is_that_of_its_statistics(mesh: Any) -> None:
     gateway = mesh.gateway()
     mesh.apply(gateway_yaml("mode: SIMPLE, credentialName: web").replace("  - port:", "  - name: shop\n    port:"))
     assert the_chain(gateway)["filters"][0]["typed_config"]["stat_prefix"] == "shop;"
+
+
+def test_what_the_mesh_says_of_tls_holds_where_a_server_says_nothing(mesh: Any) -> None:
+    gateway = mesh.gateway()
+    mesh.configure("tlsDefaults: {minProtocolVersion: TLSV1_3, ecdhCurves: [P-256], cipherSuites: [AES256-GCM-SHA384]}")
+    mesh.apply(
+        gateway_yaml("mode: SIMPLE, credentialName: web, cipherSuites: [AES128-GCM-SHA256, AES128-GCM-SHA256, X]")
+    )
+    assert the_context(gateway)["common_tls_context"]["tls_params"] == {
+        "tls_minimum_protocol_version": "TLSv1_3",
+        "cipher_suites": ["AES128-GCM-SHA256"],
+        "ecdh_curves": ["P-256"],
+    }
+    mesh.apply(gateway_yaml("mode: ISTIO_MUTUAL"))
+    assert "tls_params" not in the_context(gateway)["common_tls_context"]
+    mesh.apply(gateway_yaml("mode: SIMPLE, credentialName: web"))
+    assert the_context(gateway)["common_tls_context"]["tls_params"]["cipher_suites"] == ["AES256-GCM-SHA384"]
+    mesh.configure("")
+    assert "tls_params" not in the_context(gateway)["common_tls_context"]

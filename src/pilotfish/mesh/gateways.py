@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pilotfish.api import networking
+from pilotfish.api.istio_validation.tls import known_cipher_suite
 from pilotfish.api.meta import Object
 from pilotfish.api.networking.gateway import Server as GatewayServer
 from pilotfish.api.networking.tls import ServerTLSSettings
@@ -10,7 +11,16 @@ from pilotfish.mesh import protocols
 from pilotfish.mesh.index import SelectorIndex
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Labels, ObjectKey, Record, labels_of
-from pilotfish.mesh.servers import ANYONE, CertificateFiles, ClientCheck, Server, ServerHost, Termination, Tls
+from pilotfish.mesh.servers import (
+    ANYONE,
+    TLS_VERSIONS,
+    CertificateFiles,
+    ClientCheck,
+    Server,
+    ServerHost,
+    Termination,
+    Tls,
+)
 
 _EVERYWHERE = ""  # Gateways select pods of every namespace
 _WORKLOAD = "builtin://"
@@ -22,7 +32,6 @@ _CLIENT_CHECK = {
     "OPTIONAL_MUTUAL": ClientCheck.OPTIONAL,
 }
 _PASSED_ON = {"PASSTHROUGH": Tls.PASSTHROUGH, "AUTO_PASSTHROUGH": Tls.AUTO_PASSTHROUGH}
-_VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
 
 
 class _Held(Record):
@@ -120,7 +129,7 @@ def _termination(tls: ServerTLSSettings) -> Termination:
         key_hashes=tls.verify_certificate_spki,
         certificate_hashes=tls.verify_certificate_hash,
         accept_untrusted=bool(tls.insecure_skip_verify),
-        min_version=_VERSIONS.get(tls.min_protocol_version, ""),
-        max_version=_VERSIONS.get(tls.max_protocol_version, ""),
-        cipher_suites=tls.cipher_suites,
+        min_version=TLS_VERSIONS.get(tls.min_protocol_version, ""),
+        max_version=TLS_VERSIONS.get(tls.max_protocol_version, ""),
+        cipher_suites=tuple(dict.fromkeys(filter(known_cipher_suite, tls.cipher_suites))),
     )

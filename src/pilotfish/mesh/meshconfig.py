@@ -47,6 +47,14 @@ class GatewayTopology(Struct):
     proxy_protocol: dict[str, Any] | None = None
 
 
+class TLSConfig(Struct):
+    """TLS of servers that say nothing else. `min_protocol_version` is TLS_AUTO, TLSV1_2 or TLSV1_3."""
+
+    min_protocol_version: str = "TLS_AUTO"
+    ecdh_curves: tuple[str, ...] = ()
+    cipher_suites: tuple[str, ...] = ()
+
+
 class ProxyConfig(Struct):
     """One proxy's settings: the mesh's `defaultConfig`, overlaid by a pod's annotation `proxy.istio.io/config`."""
 
@@ -167,7 +175,7 @@ class MeshConfig(Struct):
     discovery_selectors: Any = None
     default_http_retry_policy: Any = None
     mesh_mtls: Any = field(name="meshMTLS", default=None)
-    tls_defaults: Any = None
+    tls_defaults: TLSConfig = TLSConfig()
     default_traffic_policy: Any = None
     service_entry_visibility: Any = None
 
@@ -186,6 +194,7 @@ _HONOURED = {
     "extensionProviders",
     "outboundTrafficPolicy",
     "protocolDetectionTimeout",
+    "tlsDefaults",
 }
 _HONOURED_OF_PROXY = {
     "concurrency",
@@ -236,6 +245,7 @@ _PROXY_WORDS: Mapping[str, tuple[str, ...]] = {
         "CANONICAL_NAME_AND_NAMESPACE",
     ),
 }
+_TLS_WORDS: Mapping[str, tuple[str, ...]] = {"min_protocol_version": ("TLS_AUTO", "TLSV1_2", "TLSV1_3")}
 _TOPOLOGY_WORDS: Mapping[str, tuple[str, ...]] = {
     "forward_client_cert_details": (
         "UNDEFINED", "SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY",
@@ -323,6 +333,7 @@ def _below(path: str, name: str) -> str:
 
 def _faults(config: MeshConfig, path: str) -> Iterator[FieldError]:
     yield from _word_faults(config, _MESH_WORDS, path)
+    yield from _word_faults(config.tls_defaults, _TLS_WORDS, _below(path, "tlsDefaults"))
     yield from _proxy_faults(config.default_config, _below(path, "defaultConfig"))
     yield from providers.faults(config.extension_providers, _below(path, "extensionProviders"))
     modes = (
@@ -358,7 +369,7 @@ def _proxy_faults(config: ProxyConfig, path: str) -> Iterator[FieldError]:
 
 
 def _word_faults(
-    config: MeshConfig | ProxyConfig | GatewayTopology, words: Mapping[str, tuple[str, ...]], path: str
+    config: MeshConfig | ProxyConfig | GatewayTopology | TLSConfig, words: Mapping[str, tuple[str, ...]], path: str
 ) -> Iterator[FieldError]:
     for spec in msgspec.structs.fields(type(config)):
         if spec.name in words:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
+import msgspec
+
 from pilotfish.mesh.hostnames import matches
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, ObjectKey, Record
 
 ANYONE = "*"
+TLS_VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
+"""Envoy's words for protocol versions, by Istio's."""
 
 
 class Tls(enum.StrEnum):
@@ -60,6 +64,26 @@ class Termination(Record):
     min_version: str = ""
     max_version: str = ""
     cipher_suites: tuple[str, ...] = ()
+    curves: tuple[str, ...] = ()
+
+
+class TlsDefaults(Record):
+    """What servers with certificates of their own offer that do not say it (MeshConfig: tlsDefaults)."""
+
+    min_version: str = ""
+    cipher_suites: tuple[str, ...] = ()
+    curves: tuple[str, ...] = ()
+
+    def applied(self, termination: Termination) -> Termination:
+        """The termination with what it does not say."""
+        if termination.workload:
+            return termination
+        return msgspec.structs.replace(
+            termination,
+            min_version=termination.min_version or self.min_version,
+            cipher_suites=termination.cipher_suites or self.cipher_suites,
+            curves=self.curves,
+        )
 
 
 class ServerHost(Record):

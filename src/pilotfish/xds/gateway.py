@@ -133,7 +133,9 @@ class Gateway(Part):
             name: GatewayHosts(name, servers, namespace, policies, self._routes) for name, servers in routed.items()
         }
         self._bytes = {
-            listening: GatewayBytes(listening, namespace, policies, self._targets)
+            listening: GatewayBytes(
+                listening, namespace, policies, self._targets, self.group.audience.settings.tls_defaults
+            )
             for listening in merged.listening
             if any(not server.is_http for server in listening.servers)
         }
@@ -177,7 +179,9 @@ class Gateway(Part):
             if listening.speech is Speech.HTTP:
                 yield RoutedChain(name, first.protocol)
             else:
-                yield RoutedChain(name, first.protocol, first.label, first.hostnames, first.termination)
+                defaults = self.group.audience.settings.tls_defaults
+                termination = defaults.applied(first.termination) if first.termination is not None else None
+                yield RoutedChain(name, first.protocol, first.label, first.hostnames, termination)
         if listening in self._bytes:
             yield from self._bytes[listening].chains
         if listening in self._auto:

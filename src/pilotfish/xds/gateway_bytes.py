@@ -10,7 +10,7 @@ from pilotfish.api.networking.destination import RouteDestination
 from pilotfish.api.networking.virtual_service import L4MatchAttributes, TLSMatchAttributes
 from pilotfish.mesh.listening import Listening
 from pilotfish.mesh.policies import Policies, Routing, gateway_name
-from pilotfish.mesh.servers import Server, Tls
+from pilotfish.mesh.servers import Server, Termination, Tls, TlsDefaults
 from pilotfish.xds.build.gateway import BytesChain
 
 Targets = Callable[[Routing, tuple[RouteDestination, ...], int], tuple[tuple[str, int], ...]]
@@ -20,8 +20,11 @@ Targets = Callable[[Routing, tuple[RouteDestination, ...], int], tuple[tuple[str
 class GatewayBytes:
     """What the servers of a listener do that route no requests, by the TCP and TLS routes of VirtualServices."""
 
-    def __init__(self, listening: Listening, namespace: str, policies: Policies, targets: Targets) -> None:
+    def __init__(
+        self, listening: Listening, namespace: str, policies: Policies, targets: Targets, defaults: TlsDefaults
+    ) -> None:
         """`namespace` is the gateway's."""
+        self._defaults = defaults
         self._servers = tuple(server for server in listening.servers if not server.is_http)
         self._ended = frozenset(
             name for server in listening.servers if server.tls is Tls.TERMINATE for name in server.hostnames
@@ -82,8 +85,12 @@ class GatewayBytes:
                 means = not route.match or any(_means(match, server, routing.namespace) for match in route.match)
                 if means and route.route:
                     names = server.hostnames if server.tls is Tls.TERMINATE else ()
-                    return BytesChain(self._targets(routing, route.route, server.port), names, server.termination)
+                    targets = self._targets(routing, route.route, server.port)
+                    return BytesChain(targets, names, self._termination(server))
         return None
+
+    def _termination(self, server: Server) -> Termination | None:
+        return self._defaults.applied(server.termination) if server.termination is not None else None
 
     def _passed_on(self, server: Server, routings: Iterable[Routing], taken: set[str]) -> Iterator[BytesChain]:
         """A chain for each match of server names; a match with a name that is taken already is left out (as in Istio:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pilotfish.mesh.meshconfig import MeshConfig
 from pilotfish.mesh.records import Record
 from pilotfish.mesh.reporting import NOTHING, Reporting
+from pilotfish.mesh.servers import TLS_VERSIONS, TlsDefaults
 from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds.build import names
 from pilotfish.xds.collectors import reachable
@@ -43,6 +44,7 @@ class ProxySettings(Record):
     outbound_port: int = 15001
     inbound_port: int = 15006
     cluster_domain: str = "cluster.local"
+    tls_defaults: TlsDefaults = TlsDefaults()
     mesh_ranges: tuple[str, ...] = ALLOCATED_RANGES
     """Where the addresses of the mesh's hosts are, cluster IPs among them."""
 
@@ -86,5 +88,10 @@ def settings_of(
         outbound_port=mesh.proxy_listen_port,
         inbound_port=mesh.proxy_inbound_listen_port,
         cluster_domain=cluster_domain,
+        tls_defaults=TlsDefaults(
+            TLS_VERSIONS.get(mesh.tls_defaults.min_protocol_version, ""),
+            mesh.tls_defaults.cipher_suites,
+            mesh.tls_defaults.ecdh_curves,
+        ),
         mesh_ranges=mesh_ranges,
     )

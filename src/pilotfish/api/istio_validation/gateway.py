@@ -10,8 +10,10 @@ from pilotfish.api.istio_validation.values import Faults
 from pilotfish.api.networking.gateway import Gateway, Server
 from pilotfish.api.networking.tls import ServerTLSSettings
 
-GATEWAY_NOT_HONOURED = frozenset({"spec.servers[].defaultEndpoint"})
-"""Fields of a Gateway that are accepted and change nothing: nor do they in Istio, where Sidecar's of this name does."""
+GATEWAY_NOT_HONOURED = frozenset(
+    {"spec.servers[].defaultEndpoint", "spec.servers[].tls.tlsCertificates[].caCertificates"}
+)
+"""Fields of a Gateway that change nothing, nor do they in Istio: what is given for all certificates counts."""
 
 
 def gateway(obj: Gateway) -> Faults:

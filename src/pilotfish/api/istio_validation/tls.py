@@ -17,8 +17,14 @@ CIPHER_SUITES = frozenset(
     }
 )
 """Those that Envoy's TLS library knows."""
+
 TERMINATING = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL")
 _CONFIG_MAP = "configmap://"
+
+
+def known_cipher_suite(suite: str) -> bool:
+    """Whether Envoy takes it; its operators, such as "-ALL", stand before a name."""
+    return not suite[:1].isalnum() or suite in CIPHER_SUITES
 
 
 def client_tls(path: str, tls: ClientTLSSettings, namespace: str) -> Faults:
@@ -97,8 +103,7 @@ def server_tls_warnings(path: str, tls: ServerTLSSettings) -> Faults:
         yield values.warning(f"{path}.minProtocolVersion", why)
     seen: set[str] = set()
     for position, suite in enumerate(tls.cipher_suites):
-        # Envoy's operators, such as "-ALL", stand before a name.
-        if suite[:1].isalnum() and suite not in CIPHER_SUITES:
+        if not known_cipher_suite(suite):
             yield values.warning(f"{path}.cipherSuites[{position}]", f'"{suite}" is not known and is ignored')
         elif suite in seen:
             yield values.warning(f"{path}.cipherSuites[{position}]", f'"{suite}" is repeated and is ignored')

@@ -47,6 +47,8 @@ def _common(context: tls_pb2.CommonTlsContext, termination: Termination, alpn: I
         context.tls_params.tls_maximum_protocol_version = _version(termination.max_version)
     if termination.cipher_suites:
         context.tls_params.cipher_suites.extend(termination.cipher_suites)
+    if termination.curves:
+        context.tls_params.ecdh_curves.extend(termination.curves)
 
 
 def _version(word: str) -> common_pb2.TlsParameters.TlsProtocol.ValueType:
