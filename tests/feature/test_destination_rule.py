@@ -55,7 +55,8 @@ def test_subsets_are_the_endpoints_with_their_labels(mesh: Any) -> None:
     client.told()
     mesh.apply(RULE)
     made = {subset(name) for name in ("one", "none", "all")}
-    assert client.told() == {"clusters": made, "endpoints": made}
+    # The host's own cluster is told too: it says which rule is for it.
+    assert client.told() == {"clusters": made | {subset("")}, "endpoints": made}
     assert addresses(client, "one") == ["10.0.0.21"]
     assert addresses(client, "none") == []
     assert addresses(client, "all") == ["10.0.0.21", "10.0.0.22"]
@@ -64,6 +65,16 @@ def test_subsets_are_the_endpoints_with_their_labels(mesh: Any) -> None:
     assert addresses(client, "one") == ["10.0.0.22"]
     mesh.delete("DestinationRule", "web")
     assert client.names("clusters").isdisjoint(made)
+
+
+def test_clusters_say_which_rule_is_for_them(mesh: Any) -> None:
+    client = mesh.sidecar()
+    mesh.apply(WEB + "---" + RULE)
+    for name in ("", "one"):
+        about = client.get("clusters", subset(name))["metadata"]["filter_metadata"]["istio"]
+        assert about["config"] == "/apis/networking.istio.io/v1/namespaces/default/destination-rule/web"
+    mesh.delete("DestinationRule", "web")
+    assert "config" not in client.get("clusters", subset(""))["metadata"]["filter_metadata"]["istio"]
 
 
 def test_a_rule_is_for_those_who_see_it_and_whom_it_selects(mesh: Any) -> None:

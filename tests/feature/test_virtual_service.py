@@ -64,6 +64,15 @@ def test_a_host_is_routed_as_its_virtual_service_says(mesh: Any) -> None:
     assert routes(client, "web") == [WEB]
 
 
+def test_routes_say_which_virtual_service_they_are_of(mesh: Any) -> None:
+    client = mesh.sidecar()
+    mesh.apply(SERVICES + "---" + ROUTED)
+    hosts = {h["domains"][0]: h for h in client.get("routes", "80")["virtual_hosts"]}
+    for route in hosts["web.default.svc.cluster.local"]["routes"]:
+        about = route["metadata"]["filter_metadata"]["istio"]
+        assert about == {"config": "/apis/networking.istio.io/v1/namespaces/default/virtual-service/web"}
+
+
 def test_a_destination_whose_ports_change_is_routed_anew(mesh: Any) -> None:
     client = mesh.sidecar()
     mesh.apply(SERVICES + "---" + ROUTED)

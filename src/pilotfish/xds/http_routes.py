@@ -15,7 +15,7 @@ from pilotfish.api.networking import http_route as api
 from pilotfish.api.networking.destination import Destination
 from pilotfish.mesh.durations import parse_duration
 from pilotfish.mesh.policies import Routing, gateway_name
-from pilotfish.mesh.records import Labels
+from pilotfish.mesh.records import Labels, ObjectKey
 from pilotfish.xds.build.http_routes import (
     EVERY_PATH,
     RETRY_ON,
@@ -55,7 +55,9 @@ def http_routes(routing: Routing, asker: Asker, cluster_of: ClusterOf) -> tuple[
     found = []
     for route in routing.spec.http:
         for match in route.match or (api.HTTPMatchRequest(),):
-            if _means(match, asker, routing.namespace) and (made := _route(route, match, asker, cluster_of)):
+            if not _means(match, asker, routing.namespace):
+                continue
+            if made := _route(routing.key, route, match, asker, cluster_of):
                 found.append(made)
                 if made.catches_all:
                     return tuple(found)
@@ -70,7 +72,9 @@ def _means(match: api.HTTPMatchRequest, asker: Asker, namespace: str) -> bool:
     return match.source_labels.items() <= dict(asker.labels).items() and match.source_namespace in ("", asker.namespace)
 
 
-def _route(route: api.HTTPRoute, match: api.HTTPMatchRequest, asker: Asker, cluster_of: ClusterOf) -> HttpRoute | None:
+def _route(
+    source: ObjectKey, route: api.HTTPRoute, match: api.HTTPMatchRequest, asker: Asker, cluster_of: ClusterOf
+) -> HttpRoute | None:
     """None where the route says nothing of what becomes of requests."""
     action = _action(route, asker, cluster_of)
     if action is None:
@@ -82,6 +86,7 @@ def _route(route: api.HTTPRoute, match: api.HTTPMatchRequest, asker: Asker, clus
         request=_changes(route.headers.request),
         response=_changes(route.headers.response),
         stat_prefix=match.stat_prefix,
+        source=source,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
+from msgspec import structs
+
 from pilotfish.api.networking.destination import Destination
 from pilotfish.mesh.hosts import is_ip
 from pilotfish.mesh.protocols import Protocol
@@ -31,7 +33,8 @@ def _clusters(seen: Seen, audience: Audience) -> Iterator[ClusterSpec]:
             continue
         for subset, endpoints in _divided(seen, host, port, audience):
             if endpoints or not host.service.by_name:  # a cluster of names to look up needs at least one
-                yield _cluster(host.service, port, subset, endpoints, audience)
+                cluster = _cluster(host.service, port, subset, endpoints, audience)
+                yield cluster if seen.rule is None else structs.replace(cluster, rule=seen.rule.sources[0])
 
 
 def assignments(seen: Seen, audience: Audience) -> tuple[AssignmentSpec, ...]:

@@ -13,7 +13,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from pilotfish.mesh.protocols import Protocol
-from pilotfish.mesh.records import Endpoint, Record
+from pilotfish.mesh.records import Endpoint, ObjectKey, Record
 from pilotfish.xds import source
 from pilotfish.xds.build import common, dynamic, names
 from pilotfish.xds.build.endpoints import load_assignment
@@ -62,7 +62,9 @@ class ServiceName(Record):
 
 
 class ClusterSpec(Record):
-    """An outbound cluster. `endpoints` are those of DNS clusters alone; `port_override` that of ORIGINAL_DST ones."""
+    """An outbound cluster. `endpoints` are those of DNS clusters alone; `port_override` that of ORIGINAL_DST ones;
+    `rule` is the DestinationRule that says how the cluster is used.
+    """
 
     type_url: ClassVar[str] = source.CLUSTER
 
@@ -77,6 +79,7 @@ class ClusterSpec(Record):
     assignment: str = ""
     """The name of its endpoints (EDS), where that is not the cluster's own."""
     service: ServiceName | None = None
+    rule: ObjectKey | None = None
 
     def body(self) -> bytes:
         return serialise(outbound_cluster(self))
@@ -120,6 +123,8 @@ class FixedClusterSpec(Record):
 def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
     """The cluster of one port of a host (Istio: buildCluster and the default traffic policy)."""
     cluster = _cluster(spec.name, spec.connect_timeout)
+    if spec.rule is not None:
+        common.name_source(cluster.metadata, spec.rule)
     match spec.discovery:
         case Discovery.EDS:
             cluster.type = cluster_pb2.Cluster.EDS

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
-from envoy.config.core.v3 import address_pb2, config_source_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+
+from pilotfish.mesh.records import ObjectKey
 
 
 def any_of(message: Message) -> AnyMessage:
@@ -55,3 +58,13 @@ def from_ads() -> config_source_pb2.ConfigSource:
         initial_fetch_timeout=Duration(),
         resource_api_version=config_source_pb2.ApiVersion.V3,
     )
+
+
+def name_source(metadata: base_pb2.Metadata, source: ObjectKey) -> None:
+    """Put into metadata which object of networking.istio.io something was made from, for tools to show it.
+
+    Istio: BuildConfigInfoMetadata.
+    """
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", source.kind).lower()
+    path = f"/apis/networking.istio.io/v1/namespaces/{source.namespace}/{kind}/{source.name}"
+    metadata.filter_metadata["istio"].update({"config": path})

@@ -12,7 +12,7 @@ from envoy.extensions.retry.priority.previous_priorities.v3 import previous_prio
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from pilotfish.mesh.records import Record
+from pilotfish.mesh.records import ObjectKey, Record
 from pilotfish.xds.build import common
 
 RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
@@ -123,7 +123,7 @@ class Respond(Record):
 
 
 class HttpRoute(Record):
-    """One route. `stat_prefix` is a name in statistics, or ""."""
+    """One route, made from the object `source`. `stat_prefix` is a name in statistics, or ""."""
 
     name: str
     match: RequestMatch
@@ -131,6 +131,7 @@ class HttpRoute(Record):
     request: HeaderChanges = NO_CHANGES
     response: HeaderChanges = NO_CHANGES
     stat_prefix: str = ""
+    source: ObjectKey | None = None
 
     @property
     def catches_all(self) -> bool:
@@ -145,6 +146,8 @@ class HttpRoute(Record):
 def http_route(spec: HttpRoute) -> route_components_pb2.Route:
     route = route_components_pb2.Route(name=spec.name, match=_match(spec.match), stat_prefix=spec.stat_prefix)
     _change(route, spec.request, spec.response)
+    if spec.source is not None:
+        common.name_source(route.metadata, spec.source)
     match spec.action:
         case Forward() as action:
             _forward(route, action)
