@@ -1,8 +1,9 @@
-"""proxy-status and proxy-config against real proxies."""
+"""proxy-status, proxy-config and analyze against a real mesh."""
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -94,3 +95,30 @@ def test_the_debug_pages_are_found_where_kubernetes_lets_a_service_be_asked(hell
 def test_what_cannot_be_found_is_told(hello: Any) -> None:
     assert 'pods "nobody" not found' in hello.pilotfish("pc", "c", "nobody", check=False)
     assert "proxy other.default is not connected" in hello.pilotfish("ps", "other", "-f", "/dev/null", check=False)
+
+
+WRONG = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: wrong, namespace: default}
+spec: {hosts: [mesha], http: [{route: [{destination: {host: mesha, subset: v9, port: {number: 7171}}}]}]}
+"""
+
+
+def test_what_is_wrong_in_the_mesh_and_what_a_file_would_change(hello: Any, tmp_path: Any) -> None:
+    # The walkthrough's Service names its port "web", which is no protocol.
+    text = hello.pilotfish("analyze")
+    assert [line.split("]")[0] for line in text.splitlines()] == ["Info [IST0118"]
+    file = tmp_path / "wrong.yaml"
+    file.write_text(WRONG)
+    done = hello.run(sys.executable, "-m", "pilotfish", "analyze", str(file), check=False)
+    assert done.returncode == 79
+    assert f"Error [IST0101] (VirtualService default/wrong {file}:5)" in done.stdout
+    assert "mesha+v9" in done.stdout
+    hello.apply(WRONG)
+    try:
+        assert "Error [IST0101] (VirtualService default/wrong) " in hello.pilotfish("analyze", check=False)
+        assert "IST0101" not in hello.pilotfish("analyze", "-S", "IST0101=VirtualService wrong.default")
+    finally:
+        hello.kubectl("delete", "virtualservice", "wrong")
+    assert 'namespace "nowhere" not found' in hello.pilotfish("analyze", "-n", "nowhere", check=False)

@@ -12,6 +12,7 @@ import click
 
 from pilotfish import __version__
 from pilotfish.cli import objectcommands
+from pilotfish.cli.analyze.commands import analyze
 from pilotfish.cli.goflags import AliasedGroup
 from pilotfish.cli.objectcommands import pass_home
 from pilotfish.cli.proxyconfig.commands import proxy_config, proxy_status
@@ -216,5 +217,5 @@ def dns(home: Home) -> None:
         asyncio.run(room.dns(home))
 
 
-for command in (*objectcommands.COMMANDS, proxy_config, proxy_status):
+for command in (*objectcommands.COMMANDS, analyze, proxy_config, proxy_status):
     main.add_command(command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Manifest:
-    """One object as a user wrote it. `place` says where, e.g. "mesh.yaml:12"."""
+    """One object as a user wrote it. `place` says where, e.g. "mesh.yaml:12"; `node` is what YAML made of the text."""
 
     kind: AnyKind
     document: Document
     place: str
+    node: yaml.Node | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -47,10 +48,11 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Fault:
-    """A document that is no object, and why."""
+    """A document that is no object, and why; `unknown` one may be an object of a kind that we do not have."""
 
     place: str
     message: str
+    unknown: bool = False
 
 
 class NamespaceMismatch(Exception):
@@ -129,7 +131,7 @@ def _read_text(name: str, text: str) -> Iterator[Manifest | Fault]:
             yield Fault(f"{name}:{line + 1}", f"it is not YAML: {error}")
             continue
         if document is not None:
-            yield from _objects(place, document)
+            yield from _objects(place, document, node)
 
 
 def _json(text: str) -> Any:
@@ -140,14 +142,14 @@ def _json(text: str) -> Any:
         return None
 
 
-def _objects(place: str, document: Any) -> Iterator[Manifest | Fault]:
+def _objects(place: str, document: Any, node: yaml.Node | None = None) -> Iterator[Manifest | Fault]:
     if not isinstance(document, dict):
         yield Fault(place, f"it is {_described(document)} and not an object with apiVersion, kind and metadata")
         return
     api_version, word = document.get("apiVersion"), document.get("kind")
     if word == "List" and api_version == "v1":
         for position, item in enumerate(document.get("items") or ()):
-            yield from _objects(f"{place}, items[{position}]", item)
+            yield from _objects(f"{place}, items[{position}]", item, child(child(node, "items"), position))
         return
     missing = [field for field, value in (("apiVersion", api_version), ("kind", word)) if not value]
     if missing:
@@ -157,13 +159,35 @@ def _objects(place: str, document: Any) -> Iterator[Manifest | Fault]:
     if kind is None:
         same = [other.api_version for other in SCHEME if other.kind == word]
         known = f"{word} is of {same[0]}" if same else f"the kinds are {', '.join(sorted(k.kind for k in SCHEME))}"
-        yield Fault(place, f'no matches for kind "{word}" in version "{api_version}": {known}')
+        yield Fault(place, f'no matches for kind "{word}" in version "{api_version}": {known}', unknown=True)
     elif not metadata_of(document).get("name"):
         generated = metadata_of(document).get("generateName")
         reason = "apply and delete cannot work with generateName" if generated else "it says which object is meant"
         yield Fault(place, f"metadata.name of this {word} must be set: {reason}")
     else:
-        yield Manifest(kind, document, place)
+        yield Manifest(kind, document, place, node)
+
+
+def child(node: yaml.Node | None, step: str | int) -> yaml.Node | None:
+    """What stands in a mapping under a key, or in a sequence at a position; None where there is nothing."""
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == step), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        found: yaml.Node = node.value[step]
+        return found
+    return None
+
+
+def line_of(node: yaml.Node | None, path: Iterable[str | int]) -> int | None:
+    """The line, counted from 1, of what a path leads to below a node, or of as much of the path as there is."""
+    line = None
+    for step in path:
+        key = next((k for k, _ in node.value if k.value == step), None) if isinstance(node, yaml.MappingNode) else None
+        node = child(node, step)
+        if node is None:
+            break
+        line = (key or node).start_mark.line + 1
+    return line
 
 
 def _described(value: Any) -> str:

@@ -57,7 +57,7 @@ def inject(
     template = _template(annotations)
     path = f"metadata.annotations[{PROXY_CONFIG}]"
     proxy = effective(
-        mesh, configs, metadata.get("namespace") or "default", labels, _annotated(annotations, path), path
+        mesh, configs, metadata.get("namespace") or "default", labels, annotated_proxy_config(annotations, path), path
     )
     workload = workload_of(metadata)
     own = [c for c in pod["spec"].get("containers") or [] if c.get("name") == CONTAINER]
@@ -132,8 +132,8 @@ def _without_injected(pod: Document) -> Document:
     return pod
 
 
-def _annotated(annotations: Mapping[str, str], path: str) -> Document:
-    """What the pod itself says of its proxy."""
+def annotated_proxy_config(annotations: Mapping[str, str], path: str) -> Document:
+    """What the pod itself says of its proxy. Raises Invalid, naming `path`, where that cannot be read."""
     text = annotations.get(PROXY_CONFIG)
     if not text:
         return {}

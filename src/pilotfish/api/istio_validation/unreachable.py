@@ -7,7 +7,8 @@ of an earlier one follows from its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from pilotfish.api.istio_validation.values import Faults, warning
 from pilotfish.api.networking.http_route import HTTPMatchRequest, HTTPRoute, StringMatch
@@ -23,34 +24,59 @@ Route = HTTPRoute | TLSRoute | TCPRoute
 Match = HTTPMatchRequest | TLSMatchAttributes | L4MatchAttributes
 
 
+class Unused(NamedTuple):
+    """A route, or one match of a route, that no request reaches: `number` and `match` are positions, `path` is where
+    it stands. `by` is the path of what takes its requests before it, "" where several earlier ones do together.
+    """
+
+    path: str
+    number: int
+    match: int | None
+    by: str
+
+    @property
+    def reason(self) -> str:
+        if not self.by:
+            return "earlier routes take all of its requests"
+        if self.match is None:
+            return f"{self.by} has no match and takes every request before it"
+        return f"{self.by} takes all of its requests before it"
+
+
 def unreachable(spec: VirtualServiceSpec) -> Faults:
     """A warning for each route and match of a VirtualService that has no effect."""
-    yield from _unreachable("spec.http", spec.http)
-    yield from _unreachable("spec.tls", spec.tls)
-    yield from _unreachable("spec.tcp", spec.tcp)
+    for found in unused(spec):
+        yield warning(found.path, f"it is never used: {found.reason}")
 
 
-def _unreachable(path: str, routes: Sequence[Route]) -> Faults:
+def unused(spec: VirtualServiceSpec) -> Iterator[Unused]:
+    """Each route and match of a VirtualService that has no effect."""
+    yield from _unused("spec.http", spec.http)
+    yield from _unused("spec.tls", spec.tls)
+    yield from _unused("spec.tcp", spec.tcp)
+
+
+def _unused(path: str, routes: Sequence[Route]) -> Iterator[Unused]:
     catch_all = ""
     known: list[tuple[str, Match]] = []
     for number, route in enumerate(routes):
         where = f"{path}[{number}]"
         if catch_all:
-            yield warning(where, f"it is never used: {catch_all} has no match and takes every request before it")
+            yield Unused(where, number, None, catch_all)
             continue
         if not route.match:
             catch_all = where
-        unused = 0
+        dead = 0
         matches: Sequence[Match] = route.match
         for position, match in enumerate(matches):
             here = f"{where}.match[{position}]"
             before = next((place for place, earlier in known if _takes_all(earlier, match)), "")
             if before:
-                unused += 1
-                yield warning(here, f"it is never used: {before} takes all of its requests before it")
+                dead += 1
+                yield Unused(here, number, position, before)
             known.append((here, match))
-        if matches and unused == len(matches):
-            yield warning(where, "it is never used: earlier routes take all of its requests")
+        if matches and dead == len(matches):
+            yield Unused(where, number, None, "")
 
 
 def _takes_all(earlier: Match, later: Match) -> bool:

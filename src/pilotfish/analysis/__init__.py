@@ -1,0 +1,1 @@
+"""What is wrong with a set of objects taken together: Istio's analyzers, as pure functions of a snapshot."""

@@ -1,0 +1,1 @@
+"""`pilotfish analyze`: what is wrong with files and with what the API has."""
