@@ -14,6 +14,7 @@ from pilotfish import __version__
 from pilotfish.cli import objectcommands
 from pilotfish.cli.analyze.commands import analyze
 from pilotfish.cli.goflags import AliasedGroup
+from pilotfish.cli.meshdescribe.commands import experimental
 from pilotfish.cli.objectcommands import pass_home
 from pilotfish.cli.proxyconfig.commands import proxy_config, proxy_status
 from pilotfish.home import Home
@@ -21,7 +22,7 @@ from pilotfish.home import Home
 
 @click.group(
     cls=AliasedGroup,
-    aliases={"proxy-config": ("pc",), "proxy-status": ("ps",)},
+    aliases={"proxy-config": ("pc",), "proxy-status": ("ps",), "experimental": ("x", "exp")},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="pilotfish")
@@ -217,5 +218,5 @@ def dns(home: Home) -> None:
         asyncio.run(room.dns(home))
 
 
-for command in (*objectcommands.COMMANDS, analyze, proxy_config, proxy_status):
+for command in (*objectcommands.COMMANDS, analyze, experimental, proxy_config, proxy_status):
     main.add_command(command)

@@ -16,7 +16,7 @@ from pilotfish.cli.process import hold
 from pilotfish.home import Home
 
 COMMANDS = (
-    "analyze", "apply", "delete", "describe", "down", "exec", "get", "image", "install", "logs",
+    "analyze", "apply", "delete", "describe", "down", "exec", "experimental", "get", "image", "install", "logs",
     "proxy-config", "proxy-status", "status", "uninstall", "up", "workload",
 )  # fmt: skip
 HIDDEN = ("supervise", "serve", "node", "dns")
@@ -68,6 +68,7 @@ def test_help_comes_without_the_rooms() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {
         "pilotfish.cli", "pilotfish.cli.analyze", "pilotfish.cli.analyze.commands", "pilotfish.cli.goflags",
-        "pilotfish.cli.main", "pilotfish.cli.objectcommands",
+        "pilotfish.cli.main", "pilotfish.cli.meshdescribe", "pilotfish.cli.meshdescribe.commands",
+        "pilotfish.cli.objectcommands",
         "pilotfish.cli.proxyconfig", "pilotfish.cli.proxyconfig.commands", "pilotfish.home",
     }  # fmt: skip

@@ -1,0 +1,1 @@
+"""`pilotfish x describe`: what of the mesh's configuration concerns a pod or a service (istioctl/pkg/describe)."""
