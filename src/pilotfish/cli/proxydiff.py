@@ -19,11 +19,18 @@ from pilotfish.cli.connect import with_client
 from pilotfish.cli.printing import as_json
 from pilotfish.cli.proxyconfig.admin import find_proxy, split_name
 from pilotfish.cli.proxyconfig.dump import ConfigDump, DumpError, Message
+from pilotfish.cli.proxyconfig.jsonnames import camel_case
 from pilotfish.cli.proxystatus import PAGES
 from pilotfish.client.http import HTTPClient
 from pilotfish.home import Home
 
 CONTEXT_LINES = 7
+_MESSAGES = {
+    "cluster": "envoy.config.cluster.v3.Cluster",
+    "listener": "envoy.config.listener.v3.Listener",
+    "route_config": "envoy.config.route.v3.RouteConfiguration",
+}
+"""What an entry of a dump holds, by the name of its field."""
 
 
 def show_difference(home: Home, pod: str, namespace: str | None, file: str, admin_port: int) -> None:
@@ -82,10 +89,15 @@ def _text(entries: Any) -> list[str]:
 def _body(entry: Message) -> Message:
     """The cluster, listener or route configuration that is in force; nothing while there is none."""
     within = entry.get("active_state", entry)
-    body: Message = next((within[field] for field in ("cluster", "listener", "route_config") if field in within), {})
+    field = next((field for field in _MESSAGES if field in within), "")
+    if not field:
+        return {}
+    body = {name: value for name, value in within[field].items() if name != "@type"}
     if "virtual_hosts" in body:
-        return {**body, "virtual_hosts": sorted(body["virtual_hosts"], key=lambda host: str(host.get("name", "")))}
-    return body
+        body["virtual_hosts"] = sorted(body["virtual_hosts"], key=lambda host: str(host.get("name", "")))
+    # The control plane cannot name fields that its messages do not have.
+    known: Message = camel_case(body, _MESSAGES[field], known_only=True)
+    return known
 
 
 def _comparable(value: Any) -> Any:

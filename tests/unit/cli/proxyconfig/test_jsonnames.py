@@ -46,3 +46,13 @@ def test_it_is_what_protobuf_itself_writes() -> None:
         message = json_format.Parse(json.dumps(renamed), listener_pb2.Listener())
         assert json_format.Parse(json.dumps(plain), listener_pb2.Listener()) == message
         assert set(MessageToDict(message)) == set(renamed)
+
+
+def test_fields_that_a_newer_envoy_has_can_be_left_out() -> None:
+    packed = {"@type": ADMIN, "stat_prefix": "x", "not_yet": {}}
+    chain = {"filters": [{"name": "t", "typed_config": packed, "not_yet": 1}]}
+    of = "envoy.config.listener.v3.FilterChain"
+    assert camel_case(chain, of, known_only=True) == {
+        "filters": [{"name": "t", "typedConfig": {"@type": ADMIN, "statPrefix": "x"}}]
+    }
+    assert camel_case(chain, of)["filters"][0]["not_yet"] == 1
