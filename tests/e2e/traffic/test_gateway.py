@@ -13,6 +13,7 @@ import pytest
 
 from traffic import pki
 from traffic.cases import Case, Step, case, grpc, http, http2, substituted, tcp, websocket
+from traffic.site import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -280,6 +281,12 @@ def test_ingress(case: Case, outside: Any) -> None:
     outside.check(case)
 
 
+def unserved(mesh: Any, gateway: str) -> str:
+    """What a Gateway's condition says of what is not served; "" where there is none."""
+    conditions = mesh.get("gateway", gateway, "-n", "traffic").get("status", {}).get("conditions", [])
+    return next((c["message"] for c in conditions if c["type"] == "pilotfish.dev/Served"), "")
+
+
 def test_a_renewed_certificate_is_shown_without_a_restart(outside: Any, tmp_path: Path) -> None:
     pki.write(tmp_path)
     renewed = encoded(tmp_path)
@@ -303,10 +310,13 @@ def test_a_server_without_its_secret_holds_nobody_else_up(outside: Any) -> None:
             ended = substituted(https(error="(?i)eof|reset|closed|connect"), others)
             outside.settle(ended, "the server that lacks its Secret")
             outside.hold(substituted(https(), names))
+            reason = f"servers[0]: there is no Secret {others['name']} (namespace istio-system)"
+            wait_until(lambda: unserved(outside.mesh, others["name"]) == reason, "the Gateway says what it lacks")
             secret = substituted(CREDENTIAL, others)
             outside.mesh.apply(secret)
             try:
                 outside.settle(substituted(https(), others), "the Secret has come")
+                wait_until(lambda: not unserved(outside.mesh, others["name"]), "the Gateway lacks nothing")
             finally:
                 outside.mesh.kubectl("delete", "-f", "-", stdin=secret)
 
