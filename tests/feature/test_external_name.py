@@ -75,6 +75,33 @@ spec: {clusterIP: 10.1.0.5, ports: [{name: http, port: 80}]}
     assert "shop" in domains(proxy)["web.prod.svc.cluster.local:80"]
 
 
+def test_a_route_to_an_alias_leads_to_what_it_stands_for(mesh: Any) -> None:
+    """Also when that comes, or becomes another, after the route."""
+    proxy = mesh.sidecar()
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: front, namespace: default}
+spec: {hosts: [front.test], resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: front, namespace: default}
+spec: {hosts: [front.test], http: [{route: [{destination: {host: shop, port: {number: 80}}}]}]}
+""")
+    mesh.apply(alias("api.test"))
+
+    def cluster() -> str:
+        [host] = [h for h in proxy.get("routes", "80")["virtual_hosts"] if h["name"] == "front.test:80"]
+        found: str = host["routes"][0]["route"]["cluster"]
+        return found
+
+    mesh.apply(ENTRY)
+    assert cluster() == "outbound|80||api.test"
+    mesh.apply(ENTRY.replace("api.test", "other.test").replace("name: api,", "name: other,") + alias("other.test"))
+    assert cluster() == "outbound|80||other.test"
+
+
 def test_what_dns_knows_of_it(mesh: Any, load: Any) -> None:
     dns = mesh.dns()
     mesh.apply(alias("www.example.com"))

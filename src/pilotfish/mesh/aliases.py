@@ -39,6 +39,11 @@ class Aliases:
                     ahead.append(alias)
         return tuple(sorted(found))
 
+    def end(self, name: str) -> str:
+        """What a name stands for in the end: itself where it is no alias, nothing where it leads round."""
+        last = [name, *self._ahead(name)][-1]
+        return "" if last in self._canonical else last
+
     def _ahead(self, alias: str) -> Iterator[str]:
         """What an alias leads to, one after the other; one that leads round is followed once."""
         seen = {alias}

@@ -132,7 +132,8 @@ class Model:
         return Seen(hostname, host, rule, routing, tuple(d for d in destinations if d is not None))
 
     def _destination(self, viewer: Viewer, hostname: str) -> Destination | None:
-        host = self.seen_from(viewer.namespace, hostname)
+        """What a route to a host leads to: to an alias, the host for which that stands."""
+        host = self.seen_from(viewer.namespace, self._aliases.end(hostname))
         return Destination(hostname, host.service, self.policies.rule(viewer, host.service)) if host else None
 
     def workload(self, key: WorkloadKey) -> Workload | None:
@@ -240,7 +241,8 @@ class Model:
             if was is None or now is None or was.service != now.service
         }
         named = {*about, *_below(self.host_names, about)}
-        leading = (routing for name in redefined | named for routing in self.policies.routed_to(name))
+        called = {alias for name in redefined | named for alias in (name, *self._aliases.of(name))}
+        leading = (routing for name in called for routing in self.policies.routed_to(name))
         led = {host for routing in leading for host in routing.hosts}
         led.update(_below(lambda: self._namespaces_of, led))
         return frozenset({key.hostname for key in hosts} | named | led)

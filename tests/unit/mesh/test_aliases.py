@@ -18,8 +18,17 @@ def test_chains() -> None:
     assert aliases.put("b", "c") == frozenset()
     assert aliases.put("b", "d") == {"c", "d"}
     assert (aliases.of("c"), aliases.of("d")) == ((), ("a", "b"))
+    assert (aliases.end("a"), aliases.end("d"), aliases.end("x")) == ("d", "d", "x")
     assert aliases.put("a", "") == {"b", "d"}
     assert aliases.of("d") == ("b",)
+
+
+def test_round_is_nowhere() -> None:
+    aliases = Aliases()
+    aliases.put("a", "b")
+    aliases.put("b", "a")
+    assert (aliases.end("a"), aliases.end("b")) == ("", "")
+    assert aliases.of("a") == ("b",)
 
 
 @given(st.lists(st.tuples(NAMES, st.one_of(NAMES, st.just(""))), max_size=20))
