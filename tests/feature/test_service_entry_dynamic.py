@@ -59,6 +59,14 @@ def test_http(mesh: Any, load: Any) -> None:
     assert hosts["*.Wild.test:80"] == ["*.Wild.test"]
 
 
+def test_a_wildcard_for_all_services_of_a_namespace(mesh: Any) -> None:
+    """Its short form would be the name of everything, of which Envoy takes one."""
+    proxy = mesh.sidecar()
+    mesh.apply(entry("default.svc.cluster.local", "{number: 80, name: http, protocol: HTTP}"))
+    [host] = [h for h in proxy.get("routes", "80")["virtual_hosts"] if h["name"] == "*.default.svc.cluster.local:80"]
+    assert host["domains"] == ["*.default.svc.cluster.local", "*.default.svc", "*.default"]
+
+
 def test_a_port_that_others_share(mesh: Any) -> None:
     """Whoever is older: the listener looks names up while one of its hosts needs it (Istio: only if that made it)."""
     proxy = mesh.sidecar()

@@ -213,13 +213,15 @@ def server_names(service: Service, audience: Audience) -> tuple[str, ...]:
 
 
 def short_names(hostname: str, audience: Audience) -> list[str]:
-    """The shorter names of a Kubernetes service, as a pod's search domains complete them."""
+    """The shorter names of a Kubernetes service, as a pod's search domains complete them; of a wildcard below them no
+    "*", which would be every name.
+    """
     suffix = f".svc.{audience.settings.cluster_domain}"
     if not hostname.endswith(suffix):
         return []
     short = hostname.removesuffix(suffix)
     name, _, namespace = short.rpartition(".")
-    alone = [name] if namespace == audience.namespace else []
+    alone = [name] if namespace == audience.namespace and name != "*" else []
     return [*alone, f"{short}.svc", short]
 
 
