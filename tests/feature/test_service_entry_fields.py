@@ -204,3 +204,48 @@ spec: {clusterIP: 10.1.0.5, ports: [{name: http, port: 80}]}
     mesh.apply(service + entry(f"hosts: [{host}], resolution: STATIC, {ports}, endpoints: [{{address: 10.0.0.7}}]"))
     assert sockets(proxy.get("endpoints", f"outbound|80||{host}")) == [("10.0.0.7", 80)]
     assert f"outbound|81||{host}" not in proxy.names("clusters")
+
+
+def subsets(**labels: str) -> str:
+    listed = ", ".join(f"{{name: {name}, labels: {{{label}}}}}" for name, label in labels.items())
+    return f"""
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: x, namespace: default}}
+spec: {{host: x.test, subsets: [{listed}]}}
+"""
+
+
+def test_labels_of_endpoints_are_for_subsets(mesh: Any) -> None:
+    proxy = mesh.sidecar()
+    one, two = "{address: 10.0.0.1, labels: {version: v1}}", "{address: 10.0.0.2, labels: {version: v2}}"
+    ports = "ports: [{number: 80, name: http, protocol: HTTP}]"
+    mesh.apply(entry(f"hosts: [x.test], resolution: STATIC, endpoints: [{one}, {two}], {ports}"))
+    mesh.apply(subsets(new="version: v2"))
+    assert sockets(proxy.get("endpoints", "outbound|80|new|x.test")) == [("10.0.0.2", 80)]
+
+
+def test_network_and_locality_of_endpoints_are_labels_too(mesh: Any) -> None:
+    """As Istio has them; no network has a gateway, so that all are reached as they are."""
+    proxy = mesh.sidecar()
+    endpoints = "{address: 10.0.0.1, network: vms, locality: eu/a/1}, {address: 10.0.0.2, locality: us}, {network: far}"
+    ports = "ports: [{number: 80, name: http, protocol: HTTP}]"
+    mesh.apply(entry(f"hosts: [x.test], resolution: STATIC, endpoints: [{endpoints}], {ports}"))
+    mesh.apply(
+        subsets(
+            vms="topology.istio.io/network: vms",
+            eu="topology.kubernetes.io/region: eu",
+            us="topology.kubernetes.io/region: us",
+            zone="topology.kubernetes.io/zone: a",
+            part="topology.istio.io/subzone: '1'",
+            far="topology.istio.io/network: far",
+        )
+    )
+    found = {
+        name: [address for address, _ in sockets(proxy.get("endpoints", f"outbound|80|{name}|x.test"))]
+        for name in ("vms", "eu", "us", "zone", "part", "far")
+    }
+    one = ["10.0.0.1"]
+    assert found == {"vms": one, "eu": one, "us": ["10.0.0.2"], "zone": one, "part": one, "far": []}
+    assert len(sockets(proxy.get("endpoints", "outbound|80||x.test"))) == 2, "without an address nothing is reached"

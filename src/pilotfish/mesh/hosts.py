@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -19,6 +20,7 @@ from pilotfish.mesh.records import (
     Workload,
     WorkloadKey,
     WorkloadKind,
+    labels_of,
 )
 from pilotfish.mesh.translate import UNIX, Declaration, Slice
 
@@ -92,7 +94,7 @@ def _from_slices(
                     address=address.address,
                     port=number,
                     ready=address.ready,
-                    labels=workload.labels if workload else (),
+                    labels=endpoint_labels(workload) if workload else (),
                     locality=workload.locality if workload else "",
                     service_account=workload.service_account if workload else "",
                     hostname=address.hostname,
@@ -114,13 +116,29 @@ def _from_workloads(
                 address=workload.address,
                 port=0 if workload.address.startswith(UNIX) else number,
                 ready=workload.ready,
-                labels=workload.labels,
+                labels=endpoint_labels(workload),
                 weight=workload.weight,
                 locality=workload.locality,
                 service_account=workload.service_account,
                 network=workload.network,
                 peer=workload.peer or pods(workload.address),
             )
+
+
+@functools.lru_cache(maxsize=4096)
+def endpoint_labels(workload: Workload) -> Labels:
+    """A workload's labels with those of where it is, by which subsets may choose too (Istio: AugmentLabels)."""
+    if not (workload.locality or workload.network):
+        return workload.labels
+    region, zone, sub_zone = (*workload.locality.split("/"), "", "")[:3]
+    place = {
+        "topology.kubernetes.io/region": region,
+        "topology.kubernetes.io/zone": zone,
+        "topology.istio.io/subzone": sub_zone,
+    }
+    known = {name: value for name, value in place.items() if value}
+    network = {"topology.istio.io/network": workload.network} if workload.network else {}
+    return labels_of({**network, **dict(workload.labels), **known})
 
 
 def _addressable(service: Service, workload: Workload) -> bool:

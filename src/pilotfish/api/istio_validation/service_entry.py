@@ -14,7 +14,6 @@ from pilotfish.api.networking.workload_entry import WorkloadEntrySpec
 
 SERVICE_ENTRY_NOT_HONOURED = frozenset(
     {
-        "spec.endpoints[].network",
         "spec.endpoints[].serviceAccount",
         "spec.subjectAltNames",
     }
