@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pilotfish.mesh.policies import Viewer
 from pilotfish.mesh.records import Labels, Record
 from pilotfish.xds.settings import ProxySettings
@@ -18,6 +20,11 @@ class Audience(Record):
     labels: Labels = ()
 
     @property
+    def anywhere(self) -> Audience:
+        """The audience that stands for all namespaces and labels where they make no difference."""
+        return _anywhere(self)
+
+    @property
     def viewer(self) -> Viewer:
         return Viewer(self.namespace, self.labels)
 
@@ -29,3 +36,8 @@ class Audience(Record):
     def reaches(self, address: str) -> bool:
         """Whether an address or range is of the audience's IP family."""
         return (":" in address) is self.ipv6
+
+
+@lru_cache(maxsize=4096)
+def _anywhere(audience: Audience) -> Audience:
+    return Audience("", audience.ipv6, audience.settings)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from pilotfish.api.networking.destination import Destination
 from pilotfish.mesh.hostnames import resolve
-from pilotfish.mesh.policies import MESH_GATEWAY
+from pilotfish.mesh.policies import MESH_GATEWAY, Rule
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, Host, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
@@ -66,7 +67,35 @@ class Outbound(NamedTuple):
 
 
 def outbound(seen: Seen, audience: Audience) -> Outbound:
-    """A host's contribution to what proxies of an audience get."""
+    """A host's contribution to what proxies of an audience get.
+
+    A host that no VirtualService routes looks the same from everywhere but its own namespace, which has short names for
+    it: that is made once for all namespaces.
+    """
+    if seen.host is None or seen.routing is not None:
+        return _outbound(seen, audience)
+    viewer = audience if _at_home(seen.host.service, audience) else audience.anywhere
+    made = _made.setdefault(seen.host, {})
+    rule, found = made.get(viewer, (None, None))
+    if found is None or rule is not seen.rule:
+        if len(made) >= _KEPT:
+            made.clear()
+        found = _outbound(seen, viewer)
+        made[viewer] = seen.rule, found
+    return found
+
+
+_KEPT = 4
+"""For how many audiences a host's contribution is kept: two are usual, and there are others after settings changed."""
+_made: WeakKeyDictionary[Host, dict[Audience, tuple[Rule | None, Outbound]]] = WeakKeyDictionary()
+
+
+def _at_home(service: Service, audience: Audience) -> bool:
+    own = f".{audience.namespace}.svc."
+    return any(own in name for name in (service.hostname.lower(), *service.aliases))
+
+
+def _outbound(seen: Seen, audience: Audience) -> Outbound:
     host = seen.host
     if host is None:
         return Outbound(virtual_hosts=tuple(_unregistered(seen, audience)))
