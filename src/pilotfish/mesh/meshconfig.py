@@ -16,8 +16,10 @@ from msgspec import field
 from pilotfish.api.decode import field_error, present_paths, unknown_fields
 from pilotfish.api.errors import FieldError, Invalid
 from pilotfish.api.meta import Document, Struct
+from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.api.networking.proxy_config import ProxyImage
-from pilotfish.mesh import providers
+from pilotfish.mesh import default_policy, providers
+from pilotfish.mesh.default_policy import DefaultTrafficPolicy
 from pilotfish.mesh.durations import Duration, decode_hook, encode_hook
 from pilotfish.mesh.providers import DefaultProviders, ExtensionProvider
 from pilotfish.mesh.proxy_tracing import ProxyTracing
@@ -113,14 +115,6 @@ class InboundTrafficPolicy(Struct):
     mode: str = "PASSTHROUGH"
 
 
-class TcpKeepalive(Struct):
-    """`probes` is a count; 0 and None leave the kernel's setting."""
-
-    probes: int = 0
-    time: Duration | None = None
-    interval: Duration | None = None
-
-
 class PathNormalization(Struct):
     normalization: str = "DEFAULT"
 
@@ -176,7 +170,7 @@ class MeshConfig(Struct):
     default_http_retry_policy: Any = None
     mesh_mtls: Any = field(name="meshMTLS", default=None)
     tls_defaults: TLSConfig = TLSConfig()
-    default_traffic_policy: Any = None
+    default_traffic_policy: DefaultTrafficPolicy | None = None
     service_entry_visibility: Any = None
 
 
@@ -188,12 +182,15 @@ _HONOURED = {
     "defaultConfig",
     "defaultProviders",
     "defaultServiceExportTo",
+    "defaultTrafficPolicy",
     "disableEnvoyListenerLog",
     "dnsRefreshRate",
     "enableTracing",
     "extensionProviders",
+    "h2UpgradePolicy",
     "outboundTrafficPolicy",
     "protocolDetectionTimeout",
+    "tcpKeepalive",
     "tlsDefaults",
 }
 _HONOURED_OF_PROXY = {
@@ -336,6 +333,8 @@ def _faults(config: MeshConfig, path: str) -> Iterator[FieldError]:
     yield from _word_faults(config.tls_defaults, _TLS_WORDS, _below(path, "tlsDefaults"))
     yield from _proxy_faults(config.default_config, _below(path, "defaultConfig"))
     yield from providers.faults(config.extension_providers, _below(path, "extensionProviders"))
+    if config.default_traffic_policy is not None:
+        yield from default_policy.faults(config.default_traffic_policy, _below(path, "defaultTrafficPolicy"))
     modes = (
         ("outboundTrafficPolicy.mode", config.outbound_traffic_policy.mode, _OUTBOUND_MODES),
         ("inboundTrafficPolicy.mode", config.inbound_traffic_policy.mode, _INBOUND_MODES),

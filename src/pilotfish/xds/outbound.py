@@ -12,12 +12,14 @@ from pilotfish.mesh.policies import MESH_GATEWAY, Rule
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, Host, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
+from pilotfish.mesh.traffic_policy import traffic_policy
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build.clusters import ClusterSpec
 from pilotfish.xds.build.endpoints import AssignmentSpec
 from pilotfish.xds.build.http_routes import HttpRoute
 from pilotfish.xds.build.listeners import Chain, HttpChain, TcpChain
 from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHostSpec
+from pilotfish.xds.build.tcp_policy import tcp_policy
 from pilotfish.xds.http_routes import Asker, http_routes
 from pilotfish.xds.upstreams import assignments, cluster_name, clusters, destination_cluster
 
@@ -105,7 +107,7 @@ def _outbound(seen: Seen, audience: Audience) -> Outbound:
     return Outbound(
         clusters=clusters(seen, audience),
         assignments=assignments(seen, audience),
-        claims=tuple(claim for port in ports for claim in _claims(host, port, audience)),
+        claims=tuple(claim for port in ports for claim in _claims(seen, host, port, audience)),
         virtual_hosts=tuple(_virtual_host(seen, service, port, audience) for port in http),
         routes=tuple(
             _own_routes(seen, service, port, audience)
@@ -136,7 +138,7 @@ def _bound(service: Service, audience: Audience) -> tuple[str, ...]:
     return tuple(a for a in service.addresses if "/" not in a and audience.reaches(a))
 
 
-def _claims(host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
+def _claims(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
     service = host.service
     wildcard = audience.wildcard
 
@@ -147,14 +149,16 @@ def _claims(host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
         dynamic = service.resolution is Resolution.DYNAMIC_DNS
         found = [claim(wildcard, HttpChain(str(port.number), dynamic))]
     elif service.headless:
-        found = [claim(address, *_chains(service, port, audience)) for address in _pod_addresses(host, port, audience)]
+        found = [
+            claim(address, *_chains(seen, service, port, audience)) for address in _pod_addresses(host, port, audience)
+        ]
     else:
-        found = [claim(address, *_chains(service, port, audience)) for address in _bound(service, audience)]
+        found = [claim(address, *_chains(seen, service, port, audience)) for address in _bound(service, audience)]
         ranges = tuple(sorted(a for a in service.addresses if "/" in a and audience.reaches(a)))
         if ranges:
-            found.append(claim(wildcard, *_chains(service, port, audience, ranges)))
+            found.append(claim(wildcard, *_chains(seen, service, port, audience, ranges)))
         elif not service.addresses:
-            found.append(claim(wildcard, *_chains(service, port, audience, anywhere=True)))
+            found.append(claim(wildcard, *_chains(seen, service, port, audience, anywhere=True)))
     return [c for c in found if c.address != wildcard or not audience.settings.reserved(c.port)]
 
 
@@ -164,7 +168,13 @@ def _pod_addresses(host: Host, port: ServicePort, audience: Audience) -> list[st
 
 
 def _chains(
-    service: Service, port: ServicePort, audience: Audience, ranges: tuple[str, ...] = (), *, anywhere: bool = False
+    seen: Seen,
+    service: Service,
+    port: ServicePort,
+    audience: Audience,
+    ranges: tuple[str, ...] = (),
+    *,
+    anywhere: bool = False,
 ) -> tuple[Chain, ...]:
     """Bytes to the service's cluster, and HTTP by routes where nothing says what the port speaks.
 
@@ -178,6 +188,7 @@ def _chains(
         server_names(service, audience) if name else (),
         lookup_port=int(port.target) if dynamic else 0,
         mongo=port.protocol is Protocol.MONGO,
+        policy=tcp_policy(traffic_policy(seen.rule, port.number, default=audience.settings.default_policy)),
     )
     if port.protocol is not Protocol.AUTO:
         return (tcp,)

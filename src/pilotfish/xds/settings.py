@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pilotfish.api.networking.connection_pool import TcpKeepalive
+from pilotfish.mesh.default_policy import NOTHING_SAID, DefaultTrafficPolicy
 from pilotfish.mesh.meshconfig import MeshConfig
 from pilotfish.mesh.records import Record
 from pilotfish.mesh.reporting import NOTHING, Reporting
@@ -30,6 +32,7 @@ class Edge(Record):
 class ProxySettings(Record):
     """Seconds throughout. `allow_any` lets through what goes to no host of the mesh (Istio: outboundTrafficPolicy).
 
+    `h2_upgrade`: HTTP ports speak HTTP/2 unless a rule says otherwise; `default_policy` is for hosts that have none.
     `client` and `server` are what is reported of outbound and inbound traffic; `listener_log`: also of connections that
     no listener knew what to do with.
     """
@@ -41,6 +44,9 @@ class ProxySettings(Record):
     connect_timeout: float = 10.0
     detection_timeout: float = 0.0
     dns_refresh: float = 60.0
+    tcp_keepalive: TcpKeepalive | None = None
+    h2_upgrade: bool = False
+    default_policy: DefaultTrafficPolicy = NOTHING_SAID
     outbound_port: int = 15001
     inbound_port: int = 15006
     cluster_domain: str = "cluster.local"
@@ -85,6 +91,9 @@ def settings_of(
         connect_timeout=mesh.connect_timeout,
         detection_timeout=mesh.protocol_detection_timeout,
         dns_refresh=mesh.dns_refresh_rate,
+        tcp_keepalive=mesh.tcp_keepalive,
+        h2_upgrade=mesh.h2_upgrade_policy == "UPGRADE",
+        default_policy=mesh.default_traffic_policy or NOTHING_SAID,
         outbound_port=mesh.proxy_listen_port,
         inbound_port=mesh.proxy_inbound_listen_port,
         cluster_domain=cluster_domain,

@@ -5,17 +5,23 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
-from msgspec import structs
+from msgspec.structs import replace
 
+from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, HTTPSettings
 from pilotfish.api.networking.destination import Destination
+from pilotfish.mesh.durations import parse_duration
 from pilotfish.mesh.hosts import is_ip
+from pilotfish.mesh.policies import Rule
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Endpoint, Host, Registry, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
+from pilotfish.mesh.traffic_policy import traffic_policy
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
-from pilotfish.xds.build.clusters import ClusterSpec, Discovery, ServiceName, upstream_of
+from pilotfish.xds.build.cluster_policy import ClusterPolicy
+from pilotfish.xds.build.clusters import ClusterSpec, Discovery, ServiceName
 from pilotfish.xds.build.endpoints import AssignmentSpec
+from pilotfish.xds.build.http_options import upgraded
 from pilotfish.xds.settings import ProxySettings
 
 
@@ -33,8 +39,7 @@ def _clusters(seen: Seen, audience: Audience) -> Iterator[ClusterSpec]:
             continue
         for subset, endpoints in _divided(seen, host, port, audience):
             if endpoints or not host.service.by_name:  # a cluster of names to look up needs at least one
-                cluster = _cluster(host.service, port, subset, endpoints, audience)
-                yield cluster if seen.rule is None else structs.replace(cluster, rule=seen.rule.sources[0])
+                yield _cluster(seen, host.service, port, subset, endpoints, audience)
 
 
 def assignments(seen: Seen, audience: Audience) -> tuple[AssignmentSpec, ...]:
@@ -97,14 +102,26 @@ def destination_cluster(destination: Destination, hostname: str, service: Servic
     return names.outbound(number or port, service.hostname if service else hostname, destination.subset)
 
 
-def static_cluster(service: Service, port: ServicePort, settings: ProxySettings, subset: str = "") -> ClusterSpec:
-    """The cluster of a service whose endpoints are sent."""
+def static_cluster(
+    service: Service, port: ServicePort, settings: ProxySettings, rule: Rule | None = None, subset: str = ""
+) -> ClusterSpec:
+    """The cluster of a service whose endpoints are sent, as a rule says."""
+    said = traffic_policy(rule, port.number, subset, settings.default_policy)
+    pool = said.connection_pool or ConnectionPoolSettings()
+    timeout = pool.tcp.connect_timeout if pool.tcp else None
     return ClusterSpec(
         name=cluster_name(service, port, subset),
         discovery=Discovery.EDS,
-        upstream=upstream_of(port.protocol),
-        connect_timeout=settings.connect_timeout,
+        upstream=upgraded(port.protocol, pool.http or HTTPSettings(), by_default=settings.h2_upgrade),
+        connect_timeout=parse_duration(timeout) if timeout is not None else settings.connect_timeout,
         service=called(service),
+        rule=rule.sources[0] if rule is not None else None,
+        policy=ClusterPolicy(
+            connection_pool=pool,
+            outlier_detection=said.outlier_detection,
+            retry_budget=said.retry_budget,
+            tcp_keepalive=settings.tcp_keepalive,
+        ),
     )
 
 
@@ -115,46 +132,28 @@ def called(service: Service) -> ServiceName:
 
 
 def _cluster(
-    service: Service, port: ServicePort, subset: str, endpoints: tuple[Endpoint, ...], audience: Audience
+    seen: Seen, service: Service, port: ServicePort, subset: str, endpoints: tuple[Endpoint, ...], audience: Audience
 ) -> ClusterSpec:
     settings = audience.settings
-    name = cluster_name(service, port, subset)
-    upstream = upstream_of(port.protocol)
+    spec = static_cluster(service, port, settings, seen.rule, subset)
     match service.resolution:
         case Resolution.STATIC:
-            return static_cluster(service, port, settings, subset)
+            return spec
         case Resolution.PASSTHROUGH:
             target = int(port.target) if service.registry is Registry.EXTERNAL else port.number
             override = target if target != port.number else 0
-            return ClusterSpec(
-                name,
-                Discovery.ORIGINAL_DST,
-                upstream,
-                settings.connect_timeout,
-                port_override=override,
-                service=called(service),
-            )
+            return replace(spec, discovery=Discovery.ORIGINAL_DST, port_override=override)
         case Resolution.DYNAMIC_DNS:
-            return ClusterSpec(
-                name,
-                Discovery.DYNAMIC_DNS,
-                upstream,
-                settings.connect_timeout,
-                ipv6=audience.ipv6,
-                service=called(service),
-            )
+            return replace(spec, discovery=Discovery.DYNAMIC_DNS, ipv6=audience.ipv6)
         case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
             strict = service.resolution is Resolution.DNS
             shown = tuple(map(_reduced, endpoints))
-            return ClusterSpec(
-                name,
-                Discovery.STRICT_DNS if strict else Discovery.LOGICAL_DNS,
-                upstream,
-                settings.connect_timeout,
+            return replace(
+                spec,
+                discovery=Discovery.STRICT_DNS if strict else Discovery.LOGICAL_DNS,
                 endpoints=shown if strict else shown[:1],  # Envoy's LOGICAL_DNS looks one name up
                 dns_refresh=settings.dns_refresh,
                 ipv6=audience.ipv6,
-                service=called(service),
             )
         case Resolution.ALIAS:
             raise ValueError(f"{service.hostname} stands for another name and has no ports")

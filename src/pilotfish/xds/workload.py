@@ -9,7 +9,8 @@ from pilotfish.mesh.index import LabelIndex, MultiMap
 from pilotfish.mesh.model import Model, Touched
 from pilotfish.mesh.records import Labels, WorkloadKey, WorkloadKind
 from pilotfish.xds.audience import Audience
-from pilotfish.xds.build.clusters import InboundClusterSpec, upstream_of
+from pilotfish.xds.build.clusters import InboundClusterSpec
+from pilotfish.xds.build.http_options import upstream_of
 from pilotfish.xds.build.inbound import InboundPort, VirtualInboundSpec
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.parts import Part

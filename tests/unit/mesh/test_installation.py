@@ -175,8 +175,8 @@ def test_a_faulty_field_is_refused_with_its_path(document, path):
 
 
 def test_fields_without_effect_are_told():
-    installed = installation(operator(meshConfig={"h2UpgradePolicy": "UPGRADE", "accessLogFile": "/x"}))
-    assert installed.warnings == ("spec.meshConfig.h2UpgradePolicy is accepted and has no effect yet",)
+    installed = installation(operator(meshConfig={"ingressClass": "istio", "accessLogFile": "/x"}))
+    assert installed.warnings == ("spec.meshConfig.ingressClass is accepted and has no effect yet",)
 
 
 def test_settings_are_laid_over_the_file():

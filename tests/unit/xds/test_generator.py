@@ -198,10 +198,25 @@ def _routing(rng: random.Random, name: str, namespace: str) -> Object:
     return decode(kinds.VIRTUAL_SERVICE, {"metadata": metadata, "spec": spec})
 
 
+POLICIES: tuple[dict[str, Any], ...] = (
+    {"connectionPool": {"tcp": {"maxConnections": 1, "idleTimeout": "1s"}, "http": {"h2UpgradePolicy": "UPGRADE"}}},
+    {"outlierDetection": {"consecutive5xxErrors": 2}},
+    {"portLevelSettings": [{"port": {"number": 80}, "connectionPool": {"tcp": {"connectTimeout": "1s"}}}]},
+)
+
+
+def _policy(rng: random.Random) -> dict[str, Any]:
+    return {name: value for policy in rng.sample(POLICIES, rng.randint(1, 2)) for name, value in policy.items()}
+
+
 def _rule(rng: random.Random, name: str, namespace: str) -> Object:
     spec = {
         "host": rng.choice(["s0", "h.test", "*.test", "s1.a.svc.cluster.local"]),
-        "subsets": [{"name": "v", "labels": rng.choice([{}, {"app": "x"}])}],
+        **rng.choice([{}, {"trafficPolicy": _policy(rng)}]),
+        "subsets": [
+            {"name": "v", "labels": rng.choice([{}, {"app": "x"}])},
+            {"name": "w", "trafficPolicy": _policy(rng)},
+        ],
         "exportTo": rng.choice([[], ["."]]),
     }
     metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}

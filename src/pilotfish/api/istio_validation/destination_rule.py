@@ -20,7 +20,13 @@ from pilotfish.api.networking.destination_rule import (
 )
 from pilotfish.api.one_of import one_of_faults
 
-DESTINATION_RULE_NOT_HONOURED = frozenset({"spec.trafficPolicy", "spec.subsets[].trafficPolicy"})
+_POLICIES = ("spec.trafficPolicy", "spec.subsets[].trafficPolicy")
+_NOT_HONOURED_OF_PORTS = ("loadBalancer", "tls")
+_NOT_HONOURED = (*_NOT_HONOURED_OF_PORTS, "tunnel", "proxyProtocol")
+DESTINATION_RULE_NOT_HONOURED = frozenset(
+    {f"{policy}.{name}" for policy in _POLICIES for name in _NOT_HONOURED}
+    | {f"{policy}.portLevelSettings[].{name}" for policy in _POLICIES for name in _NOT_HONOURED_OF_PORTS}
+)
 """Fields of a DestinationRule that are accepted and change nothing yet."""
 
 _MOST_PORT_LEVEL_SETTINGS = 4096
@@ -104,7 +110,7 @@ def _traffic_policy(path: str, policy: TrafficPolicy, namespace: str) -> Faults:
 def _common(path: str, policy: TrafficPolicy | PortTrafficPolicy, namespace: str) -> Faults:
     """What the policy of a host and that of a port have in common."""
     if policy.outlier_detection:
-        yield from _outlier_detection(f"{path}.outlierDetection", policy.outlier_detection)
+        yield from outlier_detection(f"{path}.outlierDetection", policy.outlier_detection)
     yield from connection_pool(f"{path}.connectionPool", policy.connection_pool)
     if policy.load_balancer:
         yield from load_balancer(f"{path}.loadBalancer", policy.load_balancer)
@@ -112,7 +118,8 @@ def _common(path: str, policy: TrafficPolicy | PortTrafficPolicy, namespace: str
         yield from client_tls(f"{path}.tls", policy.tls, namespace)
 
 
-def _outlier_detection(path: str, outlier: OutlierDetection) -> Faults:
+def outlier_detection(path: str, outlier: OutlierDetection) -> Faults:
+    """The faults of outlier detection."""
     yield from values.duration(f"{path}.interval", outlier.interval)
     yield from values.duration(f"{path}.baseEjectionTime", outlier.base_ejection_time)
     if outlier.consecutive_local_origin_failures and not outlier.split_external_local_origin_errors:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import enum
 from typing import ClassVar
 
-from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
-from envoy.config.core.v3 import address_pb2, protocol_pb2
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import address_pb2
 from envoy.extensions.clusters.common.dns.v3 import dns_pb2
 from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Endpoint, ObjectKey, Record
 from pilotfish.xds import source
 from pilotfish.xds.build import common, dynamic, names
+from pilotfish.xds.build.cluster_policy import NO_POLICY, ClusterPolicy
+from pilotfish.xds.build.connection_pool import limit
 from pilotfish.xds.build.endpoints import load_assignment
+from pilotfish.xds.build.http_options import HTTP_OPTIONS, Upstream, as_downstream, speak
+from pilotfish.xds.build.outlier_detection import detect_outliers
 from pilotfish.xds.entries import serialise
 
-HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 INBOUND_SOURCES = {False: "127.0.0.6", True: "::6"}
 """The source of connections from a proxy to its own workload, by whether it is IPv6; capture lets it pass (Istio)."""
 
-_UNLIMITED = 2**32 - 1
 _NEVER = Duration(seconds=9223372035)  # the longest that Envoy takes, some 292 years
 _IDLE_PASSTHROUGH = Duration(seconds=300)
 
@@ -36,21 +36,6 @@ class Discovery(enum.StrEnum):
     STRICT_DNS = "STRICT_DNS"
     LOGICAL_DNS = "LOGICAL_DNS"
     DYNAMIC_DNS = "DYNAMIC_DNS"
-
-
-class Upstream(enum.StrEnum):
-    """What HTTP version goes upstream: HTTP/1.1, HTTP/2, or the one in which the request came."""
-
-    HTTP1 = "http1"
-    HTTP2 = "http2"
-    AS_DOWNSTREAM = "as downstream"
-
-
-def upstream_of(protocol: Protocol) -> Upstream:
-    """How requests to a port of this protocol travel on."""
-    if protocol.is_http2:
-        return Upstream.HTTP2
-    return Upstream.AS_DOWNSTREAM if protocol is Protocol.AUTO else Upstream.HTTP1
 
 
 class ServiceName(Record):
@@ -80,6 +65,7 @@ class ClusterSpec(Record):
     """The name of its endpoints (EDS), where that is not the cluster's own."""
     service: ServiceName | None = None
     rule: ObjectKey | None = None
+    policy: ClusterPolicy = NO_POLICY
 
     def body(self) -> bytes:
         return serialise(outbound_cluster(self))
@@ -144,8 +130,10 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
             cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
             cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
             cluster.cluster_type.typed_config.CopyFrom(common.any_of(dynamic.cluster_type(ipv6=spec.ipv6)))
-    _limits(cluster)
-    _speak(cluster, spec.upstream)
+    limit(cluster, spec.policy)
+    if spec.policy.outlier_detection is not None:
+        detect_outliers(cluster, spec.policy.outlier_detection)
+    speak(cluster, spec.upstream, spec.policy)
     _call(cluster, spec.service)
     return cluster
 
@@ -160,8 +148,8 @@ def inbound_cluster(spec: InboundClusterSpec) -> cluster_pb2.Cluster:
         _to_original_destination(cluster)
         cluster.cleanup_interval.CopyFrom(_NEVER)
         _bind(cluster, INBOUND_SOURCES[spec.ipv6])
-    _limits(cluster)
-    _speak(cluster, spec.upstream)
+    limit(cluster)
+    speak(cluster, spec.upstream)
     _call(cluster, spec.service)
     return cluster
 
@@ -181,8 +169,8 @@ def fixed_cluster(spec: FixedClusterSpec) -> cluster_pb2.Cluster:
         cluster.type = cluster_pb2.Cluster.STATIC
         return cluster
     _to_original_destination(cluster)
-    _limits(cluster)
-    options = _as_downstream()
+    limit(cluster)
+    options = as_downstream()
     options.common_http_protocol_options.idle_timeout.CopyFrom(_IDLE_PASSTHROUGH)
     cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(common.any_of(options))
     if spec.name == names.INBOUND_PASSTHROUGH:
@@ -201,41 +189,8 @@ def _to_original_destination(cluster: cluster_pb2.Cluster) -> None:
     cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
 
 
-def _limits(cluster: cluster_pb2.Cluster) -> None:
-    """No circuit breaker unless somebody asks for one; Envoy's own defaults are too low for a rollout (Istio)."""
-    threshold = circuit_breaker_pb2.CircuitBreakers.Thresholds(track_remaining=True)
-    threshold.max_connections.value = _UNLIMITED
-    threshold.max_pending_requests.value = _UNLIMITED
-    threshold.max_requests.value = _UNLIMITED
-    threshold.max_retries.value = _UNLIMITED
-    cluster.circuit_breakers.thresholds.append(threshold)
-
-
 def _bind(cluster: cluster_pb2.Cluster, address: str) -> None:
     cluster.upstream_bind_config.source_address.CopyFrom(address_pb2.SocketAddress(address=address, port_value=0))
-
-
-def _speak(cluster: cluster_pb2.Cluster, upstream: Upstream) -> None:
-    if upstream is Upstream.HTTP1:
-        return  # Envoy's default
-    if upstream is Upstream.HTTP2:
-        options = http_protocol_options_pb2.HttpProtocolOptions(
-            explicit_http_config=http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig(
-                http2_protocol_options=protocol_pb2.Http2ProtocolOptions()
-            )
-        )
-    else:
-        options = _as_downstream()
-    cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(common.any_of(options))
-
-
-def _as_downstream() -> http_protocol_options_pb2.HttpProtocolOptions:
-    return http_protocol_options_pb2.HttpProtocolOptions(
-        use_downstream_protocol_config=http_protocol_options_pb2.HttpProtocolOptions.UseDownstreamHttpConfig(
-            http_protocol_options=protocol_pb2.Http1ProtocolOptions(),
-            http2_protocol_options=protocol_pb2.Http2ProtocolOptions(),
-        )
-    )
 
 
 def _dns(spec: ClusterSpec) -> dns_cluster_pb2.DnsCluster:

@@ -31,6 +31,7 @@ from pilotfish.xds.build import common, names
 from pilotfish.xds.build.access_log import access_logs, tcp_access_logs
 from pilotfish.xds.build.metrics import Reporter, connection_metrics, request_metrics
 from pilotfish.xds.build.peers import HEAR_PEER, TELL_PEER, hear_peer, tell_peer
+from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy, hold_to
 from pilotfish.xds.build.tracing import trace
 from pilotfish.xds.settings import Edge
 
@@ -46,19 +47,26 @@ def network_filter(name: str, config: Message) -> listener_components_pb2.Filter
 
 
 def tcp_proxy(
-    cluster: str, reporting: Reporting = NOTHING, reporter: Reporter = Reporter.CLIENT
+    cluster: str,
+    reporting: Reporting = NOTHING,
+    reporter: Reporter = Reporter.CLIENT,
+    policy: TcpPolicy = NOTHING_SAID,
 ) -> listener_components_pb2.Filter:
     """Bytes to a cluster; `stat_prefix` is the cluster's name, as in Istio."""
     config = tcp_proxy_pb2.TcpProxy(stat_prefix=cluster, cluster=cluster)
+    hold_to(config, policy)
     _report_connections(config, reporting, reporter)
     return network_filter("tcp_proxy", config)
 
 
-def weighted_tcp_proxy(clusters: tuple[tuple[str, int], ...], reporting: Reporting) -> listener_components_pb2.Filter:
+def weighted_tcp_proxy(
+    clusters: tuple[tuple[str, int], ...], reporting: Reporting, policy: TcpPolicy = NOTHING_SAID
+) -> listener_components_pb2.Filter:
     """Bytes to several clusters by their weights; to the only one where there is one."""
     if len(clusters) == 1:
-        return tcp_proxy(clusters[0][0], reporting)
+        return tcp_proxy(clusters[0][0], reporting, policy=policy)
     config = tcp_proxy_pb2.TcpProxy(stat_prefix=clusters[0][0])
+    hold_to(config, policy)
     _report_connections(config, reporting, Reporter.CLIENT)
     for cluster, weight in clusters:
         config.weighted_clusters.clusters.add(name=cluster, weight=weight)

@@ -13,6 +13,7 @@ from pilotfish.mesh.reporting import Reporting
 from pilotfish.xds import source
 from pilotfish.xds.build import common, dynamic, filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
+from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import ProxySettings
 
@@ -29,6 +30,7 @@ class TcpChain(Record):
     server_names: tuple[str, ...] = ()
     lookup_port: int = 0
     mongo: bool = False
+    policy: TcpPolicy = NOTHING_SAID
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -153,7 +155,7 @@ def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.
         built.filters.append(filters.network_filter("sni_dynamic_forward_proxy", config))
     if chain.mongo:
         built.filters.append(filters.mongo(chain.cluster))
-    built.filters.append(filters.tcp_proxy(chain.cluster, spec.reporting))
+    built.filters.append(filters.tcp_proxy(chain.cluster, spec.reporting, policy=chain.policy))
     built.filter_chain_match.prefix_ranges.extend(map(common.cidr, chain.ranges))
     built.filter_chain_match.server_names.extend(chain.server_names)
     if not chain.ranges and not chain.server_names:

@@ -1,0 +1,19 @@
+"""How a cluster is used: what DestinationRules and the mesh say of it, as one part of its spec."""
+
+from __future__ import annotations
+
+from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, TcpKeepalive
+from pilotfish.api.networking.destination_rule import OutlierDetection, RetryBudget
+from pilotfish.mesh.records import Record
+
+
+class ClusterPolicy(Record):
+    """`tcp_keepalive` is the mesh's, for what the pool does not say of it."""
+
+    connection_pool: ConnectionPoolSettings = ConnectionPoolSettings()
+    outlier_detection: OutlierDetection | None = None
+    retry_budget: RetryBudget | None = None
+    tcp_keepalive: TcpKeepalive | None = None
+
+
+NO_POLICY = ClusterPolicy()
