@@ -25,7 +25,7 @@ spec:
 def told(mesh: Any) -> dict[str, str | None]:
     """What was said last of each Gateway."""
     found: dict[str, str | None] = {}
-    mesh.generator.on_unserved = lambda key, message: found.__setitem__(key.name, message)
+    mesh.generator.gateways.on_unserved = lambda key, message: found.__setitem__(key.name, message)
     return found
 
 

@@ -61,7 +61,7 @@ async def serve(home: Home) -> None:
     model = Model(settings.cluster_domain)
     ranges = (settings.service_cidr, *ALLOCATED_RANGES)
     generator = Generator(model, ProxySettings(cluster_domain=settings.cluster_domain, mesh_ranges=ranges))
-    generator.on_unserved = unserved.report
+    generator.gateways.on_unserved = unserved.report
     feed = Feed(informers, generator)
     ads = AdsServer(generator, settings.trust_domain, Blame(model, acceptance.report))
     authority = Authority.at(files, name=settings.trust_domain)

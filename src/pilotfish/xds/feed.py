@@ -54,7 +54,7 @@ class Feed:
             informer.subscribe(self._queue)
         self._sources = informers
         self._secrets: dict[SecretKey, Informer[core.Secret]] = {}
-        generator.on_secrets = self._follow
+        generator.gateways.on_secrets = self._follow
 
     async def synced(self) -> None:
         """Returns once the generator knows all that the API has: serve no proxy before, lest it lose what it holds."""

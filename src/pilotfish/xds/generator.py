@@ -14,7 +14,7 @@ from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Change, Model, Touched
 from pilotfish.mesh.policies import BY_DEFAULT, Exports
-from pilotfish.mesh.records import ObjectKey, SecretKey, WorkloadKey, labels_of
+from pilotfish.mesh.records import WorkloadKey, labels_of
 from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.audit import Audit
@@ -22,6 +22,7 @@ from pilotfish.xds.demand import Demands, Grants, GrantSpec, User, kept_hosts, o
 from pilotfish.xds.edge import edge_of
 from pilotfish.xds.entries import Resources
 from pilotfish.xds.gateway import Gateway, GatewayGroup
+from pilotfish.xds.gateways import Gateways
 from pilotfish.xds.name_tables import NameTables
 from pilotfish.xds.node_ports import NodePorts
 from pilotfish.xds.parts import Part, differences, merged, specs_of
@@ -102,14 +103,7 @@ class Generator:
         self._proxyless: dict[Audience, Proxyless] = {}
         self._name_tables: dict[bool, NameTables] = {}
         self._node_ports: NodePorts | None = None
-        self._gateways: dict[GatewayGroup, Gateway] = {}
-        self.secrets: frozenset[SecretKey] = frozenset()
-        """The Secrets that gateways need, which are to be applied as they change."""
-        self.on_secrets: Callable[[frozenset[SecretKey]], None] = lambda _: None
-        """Called with `secrets` when it is not what it was."""
-        self.on_unserved: Callable[[ObjectKey, str | None], None] = lambda *_: None
-        """Called with an object and what gateways cannot serve of it, or None once they can."""
-        self._unserved: dict[ObjectKey, str] = {}
+        self.gateways = Gateways(model)
         self._inbound = InboundIndex()
         self._at: MultiMap[WorkloadKey, Proxy] = MultiMap()
         self._label_keys: frozenset[str] = frozenset()
@@ -125,13 +119,13 @@ class Generator:
         elif node.type == "sidecar":
             self.demands.enter_eager(node.ip)
         self._enter(proxy)
-        self._look_at_gateways()
+        self.gateways.look()
         return proxy
 
     def disconnect(self, proxy: Proxy) -> None:
         """A proxy is gone."""
         self._leave(proxy)
-        self._look_at_gateways()
+        self.gateways.look()
         self.demands.forget(proxy)
         if proxy.user is not None:
             self.demands.leave(proxy.user)
@@ -187,7 +181,7 @@ class Generator:
         if settings != self.settings:
             self.settings = settings
             self._regroup(self._all())
-            self._look_at_gateways()
+            self.gateways.look()
         else:
             self._tell_apart(self._all())
 
@@ -227,9 +221,7 @@ class Generator:
         if self._node_ports is not None:
             self._node_ports.update(touched.hosts)
             updated.append(self._node_ports)
-        for gateway in self._gateways.values():
-            gateway.update(touched)
-            updated.append(gateway)
+        updated += self.gateways.update(touched)
         for inbound in self._inbound.touched(touched):
             inbound.update()
             updated.append(inbound)
@@ -238,7 +230,7 @@ class Generator:
             self.demands.settle(user)
         self.demands.update(touched)
         self._tell_apart(self._told_apart(touched))
-        self._look_at_gateways()
+        self.gateways.look()
 
     def _tell_apart(self, proxies: Iterable[Proxy]) -> None:
         """Look again at what proxies have in common with others."""
@@ -272,22 +264,6 @@ class Generator:
         pod = workload if workload is not None and ours else None
         return GatewayGroup(audience, pod.labels if pod else (), pod.ports if pod else (), edge_of(node))
 
-    def _look_at_gateways(self) -> None:
-        """Say what gateways need, and what they cannot serve, where that is not what it was."""
-        wanted = frozenset(key for gateway in self._gateways.values() for key in gateway.secrets.wanted)
-        if wanted != self.secrets:
-            self.secrets = wanted
-            self.on_secrets(wanted)
-        reasons: dict[ObjectKey, dict[str, None]] = {}
-        for gateway in self._gateways.values():
-            for server, reason in gateway.problems():
-                reasons.setdefault(server.source, {})[f"servers[{server.position}]: {reason}"] = None
-        unserved = {key: "; ".join(found) for key, found in reasons.items()}
-        before, self._unserved = self._unserved, unserved
-        for key in before.keys() | unserved.keys():
-            if before.get(key) != unserved.get(key):
-                self.on_unserved(key, unserved.get(key))
-
     def _tell(self, updated: Iterable[Part]) -> None:
         """Each proxy hears once; proxies that share all that changed hear the same object."""
         told: dict[Proxy, Changes] = {}
@@ -315,9 +291,7 @@ class Generator:
         ipv6 = ":" in node.ip
         shared = proxy.shared
         if isinstance(shared, GatewayGroup):
-            if shared not in self._gateways:
-                self._gateways[shared] = Gateway(shared, self.model)
-            return (self._gateways[shared],)
+            return (self.gateways.part(shared),)
         if node.type == "sidecar" and shared is not None:
             labels = labels_of(node.labels)
             inbound = Inbound(workload_of(node), node.ip, labels, shared, self.model, behind(node))
@@ -375,7 +349,7 @@ class Generator:
                 case Inbound():
                     self._inbound.discard(part)
                 case Gateway():
-                    del self._gateways[part.group]
+                    self.gateways.discard(part)
         proxy.parts = ()
 
 

@@ -137,6 +137,6 @@ def test_secrets_are_followed_that_a_gateway_needs_and_no_others() -> None:
         await client.delete(SECRET, "two", "istio-system")
         await until(lambda: not held())
         proxy.close()
-        assert generator.secrets == frozenset()
+        assert generator.gateways.secrets == frozenset()
 
     with_feed(scenario)

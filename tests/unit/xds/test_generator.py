@@ -291,8 +291,8 @@ def test_random_changes_at_gateways(seed: int) -> None:
     for watcher in watchers:
         watcher.config.close()
     assert list(generator._proxies) == []
-    assert generator._gateways == {}
-    assert generator.secrets == frozenset()
+    assert list(generator.gateways) == []
+    assert generator.gateways.secrets == frozenset()
 
 
 def _check_what_is_used(gateway: Watcher) -> None:
