@@ -70,6 +70,14 @@ def test_the_outbound_cluster_of_the_walkthrough_and_all_that_belongs_to_it(hell
     assert listener["name"] == "virtualOutbound"
 
 
+def test_the_node_gateway_is_a_proxy_like_any_other(hello: Any) -> None:
+    name = f"node-gateway-{hello.settings()['nodeName']}.kube-system"
+    assert columns(hello.pilotfish("ps"), name)[1] == "Kubernetes"
+    node_port = str(hello.get("service", "mesha")["spec"]["ports"][0]["nodePort"])
+    assert node_port in hello.pilotfish("pc", "listeners", name)
+    assert hello.pilotfish("ps", name).splitlines()[:2] == ["Clusters Match", "Listeners Match"]
+
+
 def test_loggers_are_changed_and_put_back(hello: Any) -> None:
     pod = hello.pod_name("meshb")
 

@@ -43,8 +43,8 @@ def gateway_pod(settings: Settings, log_level: str = "warning") -> Document:
         "metadata": {
             "name": name,
             "namespace": NAMESPACE,
-            "labels": {LABEL: "node", "app": "node-gateway"},
-            "annotations": {"kubernetes.io/config.source": "file", "sidecar.istio.io/inject": "false"},
+            "labels": {LABEL: "node", "app": "node-gateway", "sidecar.istio.io/inject": "false"},
+            "annotations": {"kubernetes.io/config.source": "file"},
         },
         "spec": {
             "nodeName": settings.node_name,

@@ -18,7 +18,9 @@ from pilotfish.api.errors import ServiceUnavailable
 from pilotfish.client.stream import Channel
 from pilotfish.client.streamserver import AcceptedStream
 from pilotfish.node import netns
+from pilotfish.node.bootstrap import ADMIN_PORT
 from pilotfish.node.kubelet.pods import RunningPod
+from pilotfish.node.proxy import ADMIN_SOCKET
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +59,14 @@ async def forward(stream: AcceptedStream, pod: RunningPod, port: int) -> None:
 
 
 async def connect(pod: RunningPod, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to a port on the pod's loopback. Raises OSError (TimeoutError is one)."""
+    """A connection to a port on the pod's loopback; in a pod on the host's network the port of Envoy's admin interface
+    stands for the socket that Envoy has instead. Raises OSError (TimeoutError is one).
+    """
     if pod.attachment is None:
         raise OSError(errno.ENETDOWN, "the pod has no network yet")
     path = pod.attachment.netns
+    if path is None and port == ADMIN_PORT and (pod.folder.proxy / ADMIN_SOCKET).exists():
+        return await _connect_to_admin(pod)
     failure: OSError | None = None
     for family, address in _LOOPBACK:
         open_socket = partial(socket.socket, family, socket.SOCK_STREAM)
@@ -79,6 +85,16 @@ async def connect(pod: RunningPod, port: int) -> tuple[asyncio.StreamReader, asy
             raise
     assert failure is not None
     raise failure
+
+
+async def _connect_to_admin(pod: RunningPod) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    # By way of a descriptor: the path may be longer than a socket's address.
+    folder = os.open(pod.folder.proxy, os.O_PATH | os.O_DIRECTORY)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await asyncio.open_unix_connection(f"/proc/self/fd/{folder}/{ADMIN_SOCKET}", limit=_CHUNK)
+    finally:
+        os.close(folder)
 
 
 async def _from_port(reader: asyncio.StreamReader, stream: AcceptedStream, half_closed: asyncio.Event) -> None:
