@@ -22,15 +22,15 @@ from pilotfish.xds.build.http_routes import (
     Forward,
     HeaderChanges,
     HeaderMatch,
-    How,
     HttpRoute,
     Redirect,
     RequestMatch,
     Respond,
     Retries,
     Target,
-    Text,
 )
+from pilotfish.xds.build.texts import How
+from pilotfish.xds.route_filters import cors_of, fault_of, mirrors_of, text_of
 
 ClusterOf = Callable[[Destination], str]
 """The cluster of a destination, for requests to the asker's port."""
@@ -86,6 +86,8 @@ def _route(
         request=_changes(route.headers.request),
         response=_changes(route.headers.response),
         stat_prefix=match.stat_prefix,
+        fault=fault_of(route.fault),
+        cors=cors_of(route.cors_policy),
         source=source,
     )
 
@@ -106,6 +108,7 @@ def _action(route: api.HTTPRoute, asker: Asker, cluster_of: ClusterOf) -> Forwar
         path=rewrite.uri,
         path_regex=(regex.match, regex.rewrite) if regex is not None else None,
         authority=rewrite.authority or _authority(route.headers.request),
+        mirrors=tuple(mirrors_of(route, cluster_of)),
     )
 
 
@@ -113,30 +116,19 @@ def _action(route: api.HTTPRoute, asker: Asker, cluster_of: ClusterOf) -> Forwar
 
 
 def _match(match: api.HTTPMatchRequest) -> RequestMatch:
-    path = _text(match.uri) if match.uri is not None else EVERY_PATH
-    wanted = [HeaderMatch(name, _text(text)) for name, text in match.headers.items()]
-    unwanted = [HeaderMatch(name, _text(text), without=True) for name, text in match.without_headers.items()]
+    path = text_of(match.uri) if match.uri is not None else EVERY_PATH
+    wanted = [HeaderMatch(name, text_of(text)) for name, text in match.headers.items()]
+    unwanted = [HeaderMatch(name, text_of(text), without=True) for name, text in match.without_headers.items()]
     pseudo = ((":method", match.method), (":authority", match.authority), (":scheme", match.scheme))
     return RequestMatch(
         path=EVERY_PATH if path.how is How.ANY else path,
         ignore_case=match.ignore_uri_case,
         headers=(
             *sorted((*wanted, *unwanted), key=lambda header: header.name),
-            *(HeaderMatch(name, _text(text)) for name, text in pseudo if text is not None),
+            *(HeaderMatch(name, text_of(text)) for name, text in pseudo if text is not None),
         ),
-        query=tuple((name, _text(text)) for name, text in match.query_params.items()),
+        query=tuple((name, text_of(text)) for name, text in match.query_params.items()),
     )
-
-
-def _text(match: api.StringMatch) -> Text:
-    """A match without a text, or with the regex "*", which is none, only asks whether something is there (Istio)."""
-    if match.exact is not None:
-        return Text(How.EXACT, match.exact)
-    if match.prefix is not None:
-        return Text(How.PREFIX, match.prefix)
-    if match.regex is not None and match.regex != "*":
-        return Text(How.REGEX, match.regex)
-    return Text(How.ANY)
 
 
 # What becomes of it

@@ -158,6 +158,13 @@ def _gateway(rng: random.Random, name: str, namespace: str) -> Object:
     return decode(kinds.GATEWAY, {"metadata": metadata, "spec": {"selector": selector, "servers": servers}})
 
 
+def _aside(rng: random.Random) -> dict[str, Any]:
+    """What a route does besides sending requests on."""
+    mirror = {"host": f"s{rng.randint(0, 3)}.a.svc.cluster.local", "port": {"number": 90}}
+    fault = {"abort": {"httpStatus": 503, "percentage": {"value": rng.choice([1, 2])}}}
+    return rng.choice([{}, {"mirror": mirror}, {"fault": fault}, {"corsPolicy": {"allowOrigin": ["*"]}}])
+
+
 def _virtual_service(rng: random.Random, name: str, namespace: str) -> Object:
     def to() -> list[dict[str, Any]]:
         number = rng.choice([80, 90])
@@ -173,7 +180,7 @@ def _virtual_service(rng: random.Random, name: str, namespace: str) -> Object:
     spec = {
         "hosts": rng.sample(["x.test", "y.test", "*.test", "*.w.test", "z.w.test"], rng.randint(1, 2)),
         "gateways": rng.sample(["a/g0", "a/g1", "b/g0"], rng.randint(1, 2)),
-        "http": [{"route": to()}],
+        "http": [{"route": to(), **_aside(rng)}],
         "tcp": [{"match": rng.choice([[], [{"port": 9000}]]), "route": to()}],
         "tls": [{"match": [{"sniHosts": rng.sample(["x.test", "y.test"], 1)}], "route": to()}],
         "exportTo": rng.choice([[], ["."], ["a"]]),
@@ -191,7 +198,7 @@ def _routing(rng: random.Random, name: str, namespace: str) -> Object:
     to = [{"destination": {"host": host, **extra}}]
     spec = {
         "hosts": hosts,
-        "http": [{"match": [rng.choice(matches)], "route": to}],
+        "http": [{"match": [rng.choice(matches)], "route": to, **_aside(rng)}],
         "exportTo": rng.choice([[], ["."], ["a"]]),
     }
     metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}
@@ -367,6 +374,8 @@ def _check_subset(eager: Watcher, lazy: Watcher, asked: set[str]) -> None:
         missing = known.keys() - {host.name for host in own.virtual_hosts}
         assert not {name.rpartition(":")[0].lower() for name in missing} & asked
         used |= {route.route.cluster for host in own.virtual_hosts for route in host.routes}
+        mirrored = (m for host in own.virtual_hosts for r in host.routes for m in r.route.request_mirror_policies)
+        used.update(mirror.cluster for mirror in mirrored)
     lookups = {name for name in used if name.startswith("outbound|")}
     assert lookups & eager.config.resources(source.CLUSTER).keys() <= clusters.keys()
 

@@ -26,12 +26,7 @@ from pilotfish.api.one_of import one_of_faults
 MESH = "mesh"
 """The gateway that stands for all sidecars."""
 
-VIRTUAL_SERVICE_NOT_HONOURED = frozenset(
-    f"spec.http[].{field}"
-    for field in (
-        "fault", "mirror", "mirrors", "mirrorPercent", "mirror_percent", "mirrorPercentage", "corsPolicy", "delegate",
-    )
-)  # fmt: skip
+VIRTUAL_SERVICE_NOT_HONOURED = frozenset({"spec.http[].delegate"})
 """Fields of a VirtualService that are accepted and change nothing yet."""
 
 

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
-from envoy.type.matcher.v3 import regex_pb2, string_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from pilotfish.mesh.records import ObjectKey, Record
 from pilotfish.xds.build import common
+from pilotfish.xds.build.route_filters import Cors, Fault, filter_configs, fraction
+from pilotfish.xds.build.texts import How, Text, string_matcher
 
 RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 """When Istio has requests tried again by default."""
 
 Pairs = tuple[tuple[str, str], ...]
-
-
-class How(enum.StrEnum):
-    """How a text is matched; ANY: it only has to be there."""
-
-    EXACT = "exact"
-    PREFIX = "prefix"
-    REGEX = "regex"
-    ANY = "any"
-
-
-class Text(Record):
-    how: How
-    value: str = ""
 
 
 EVERY_PATH = Text(How.PREFIX, "/")
@@ -93,6 +79,13 @@ class Retries(Record):
     back_off: float = 0.0
 
 
+class Mirror(Record):
+    """A cluster that gets copies of a share of the requests, in millionths; what it answers goes nowhere."""
+
+    cluster: str
+    share: int
+
+
 class Forward(Record):
     """Requests go on, to one target or several by weight. `path` replaces what matched, or what its regex matches."""
 
@@ -102,6 +95,7 @@ class Forward(Record):
     path: str = ""
     path_regex: tuple[str, str] | None = None
     authority: str = ""
+    mirrors: tuple[Mirror, ...] = ()
 
 
 class Redirect(Record):
@@ -131,6 +125,8 @@ class HttpRoute(Record):
     request: HeaderChanges = NO_CHANGES
     response: HeaderChanges = NO_CHANGES
     stat_prefix: str = ""
+    fault: Fault | None = None
+    cors: Cors | None = None
     source: ObjectKey | None = None
 
     @property
@@ -140,12 +136,17 @@ class HttpRoute(Record):
     @property
     def clusters(self) -> tuple[str, ...]:
         """All clusters that it may send something to."""
-        return tuple(target.cluster for target in self.action.targets) if isinstance(self.action, Forward) else ()
+        if not isinstance(self.action, Forward):
+            return ()
+        targets, mirrors = self.action.targets, self.action.mirrors
+        return (*(target.cluster for target in targets), *(mirror.cluster for mirror in mirrors))
 
 
 def http_route(spec: HttpRoute) -> route_components_pb2.Route:
     route = route_components_pb2.Route(name=spec.name, match=_match(spec.match), stat_prefix=spec.stat_prefix)
     _change(route, spec.request, spec.response)
+    for name, config in filter_configs(spec.fault, spec.cors):
+        route.typed_per_filter_config[name].CopyFrom(common.any_of(config))
     if spec.source is not None:
         common.name_source(route.metadata, spec.source)
     match spec.action:
@@ -181,7 +182,7 @@ def _header(spec: HeaderMatch) -> route_components_pb2.HeaderMatcher:
     if spec.text.how is How.ANY:
         found.present_match = True
         return found
-    found.string_match.CopyFrom(_string(spec.text))
+    found.string_match.CopyFrom(string_matcher(spec.text))
     found.treat_missing_header_as_empty = spec.without
     return found
 
@@ -189,15 +190,7 @@ def _header(spec: HeaderMatch) -> route_components_pb2.HeaderMatcher:
 def _parameter(name: str, text: Text) -> route_components_pb2.QueryParameterMatcher:
     if text.how is How.ANY:
         return route_components_pb2.QueryParameterMatcher(name=name, present_match=True)
-    return route_components_pb2.QueryParameterMatcher(name=name, string_match=_string(text))
-
-
-def _string(text: Text) -> string_pb2.StringMatcher:
-    if text.how is How.REGEX:
-        return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=text.value))
-    if text.how is How.PREFIX:
-        return string_pb2.StringMatcher(prefix=text.value)
-    return string_pb2.StringMatcher(exact=text.value)
+    return route_components_pb2.QueryParameterMatcher(name=name, string_match=string_matcher(text))
 
 
 def _change(
@@ -240,6 +233,10 @@ def _forward(route: route_components_pb2.Route, spec: Forward) -> None:
         action.weighted_clusters.clusters.extend(map(_weighted, spec.targets))
     if spec.retries is not None:
         _retry(action.retry_policy, spec.retries)
+    for mirror in spec.mirrors:
+        copies = action.request_mirror_policies.add(cluster=mirror.cluster)
+        copies.runtime_fraction.default_value.CopyFrom(fraction(mirror.share))
+        copies.trace_sampled.value = False  # a copy is no span of its own
 
 
 def _only(route: route_components_pb2.Route, target: Target) -> None:
