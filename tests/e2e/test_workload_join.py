@@ -172,6 +172,7 @@ def test_a_process_of_the_host(caller: Any, tools: Any, group: Any, tmp_path: Pa
             )
             assert not answer.endswith("unproxied")
             assert call(caller, "till.default").startswith("200 host"), "by an alias too"
+            assert "host" not in call(caller, f"169.254.1.1:{port}"), "other pods do not reach the host's loopback"
             [entry] = entries(caller)
             [pod] = [p for p in caller.get("pods")["items"] if p["metadata"]["name"] != "caller"]
             ip = pod["status"]["podIP"]
