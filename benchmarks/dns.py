@@ -166,7 +166,7 @@ def _number(text: str, pattern: str) -> float:
 
 
 def run(options: Options) -> Iterator[Section]:
-    rounds, seconds = options.pick(3, 7), options.pick(3, 5)
+    rounds, seconds = options.pick(3, 7), options.pick(2, 5)
     servers: dict[str, Callable[[Path, int], contextlib.AbstractContextManager[int]]]
     servers = {"Pilotfish": pilotfish, "dnsmasq": dnsmasq}
     results: dict[str, list[Run]] = {server: [] for server in servers}

@@ -77,12 +77,12 @@ def fleet(home: Home, namespaces: Sequence[str], size: int) -> Iterator[Fleet]:
 
 def _main(pipe: Connection, home: Path, namespaces: Sequence[str], size: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    credentials = _credentials(Home(home), namespaces)
+    tls = credentials(Home(home), namespaces)
     pipe.send(())
-    uvloop.run(_run(pipe, f"127.0.0.1:{Home(home).settings().xds_port}", credentials, size))
+    uvloop.run(_run(pipe, f"127.0.0.1:{Home(home).settings().xds_port}", tls, size))
 
 
-def _credentials(home: Home, namespaces: Sequence[str]) -> dict[str, ssl.SSLContext]:
+def credentials(home: Home, namespaces: Sequence[str]) -> dict[str, ssl.SSLContext]:
     """A workload's certificate for each namespace."""
     authority, trust_domain = Authority.at(Files(home.pki)), home.settings().trust_domain
     made = {}
@@ -98,11 +98,11 @@ def _credentials(home: Home, namespaces: Sequence[str]) -> dict[str, ssl.SSLCont
     return made
 
 
-async def _run(pipe: Connection, target: str, credentials: dict[str, ssl.SSLContext], size: int) -> None:
+async def _run(pipe: Connection, target: str, tls: dict[str, ssl.SSLContext], size: int) -> None:
     ended, began = asyncio.Event(), asyncio.Event()
     proxies = {
-        SimulatedProxy(f"sidecar~10.{n >> 16}.{n >> 8 & 255}.{n & 255}~web-{n}.{namespace}~x"): credentials[namespace]
-        for n, namespace in zip(range(size), itertools.cycle(credentials), strict=False)
+        SimulatedProxy(f"sidecar~10.{n >> 16}.{n >> 8 & 255}.{n & 255}~web-{n}.{namespace}~x"): tls[namespace]
+        for n, namespace in zip(range(size), itertools.cycle(tls), strict=False)
     }
 
     def report() -> None:

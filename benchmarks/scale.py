@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from collections.abc import Callable, Iterator
 
 from benchmarks.charts import Chart, Series, point
 from benchmarks.fleet import Fleet, State, fleet
+from benchmarks.floor import fan_outs
 from benchmarks.meshes import SHARED, Event, Mesh
 from benchmarks.plane import ControlPlane, control_plane, fill, send, temporary_home
 from benchmarks.report import Figure, Section, percentile, percentiles
@@ -45,6 +47,8 @@ def run(options: Options) -> Iterator[Section]:
     mesh = Mesh(services, namespaces=services // SCOPE, private=True)
     found = Found()
     with temporary_home() as home:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+        floor = fan_outs(home, proxies, changes)
         asyncio.run(fill(home, mesh.objects()))
         for number in range(rounds):
             log.info("scale: round %d of %d: %d proxies, %d services", number + 1, rounds, proxies, services)
@@ -65,6 +69,11 @@ def run(options: Options) -> Iterator[Section]:
             *percentiles("write acknowledged → half of the proxies have acknowledged", found.half),
             *percentiles("write acknowledged → all proxies have acknowledged", found.all, p99=250),
             Figure(name="the control plane's CPU time a change", unit="ms", values=tuple(1000 * s for s in found.cpu)),
+            Figure(
+                name="the same of a gRPC server that does nothing but write to each and read from each",
+                unit="ms",
+                values=(1000 * percentile(floor, 50),),
+            ),
         ),
         charts=(_fan_out_chart(found, proxies),),
     )

@@ -74,7 +74,7 @@ class Found:
 
 
 def run(options: Options) -> Iterator[Section]:
-    rounds, seconds = options.pick(1, 5), options.pick(3, 10)
+    rounds, seconds = options.pick(1, 5), options.pick(2, 10)
     found: dict[tuple[str, str], Found] = {(p, way.title): Found() for p in PROTOCOLS for way in WAYS}
     with real_mesh() as (mesh, _):
         _install(mesh, {})
