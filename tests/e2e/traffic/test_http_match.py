@@ -54,6 +54,26 @@ CASES = [
         [http(f"{URL}/c")],
     ),
     matched("scheme", "{scheme: {exact: http}}", [http(f"{URL}/")], []),
+    matched("scheme, prefix", "{scheme: {prefix: htt}}", [http(f"{URL}/")], []),
+    matched("scheme, regex", "{scheme: {regex: 'https|wss'}}", [], [http(f"{URL}/")]),
+    matched(
+        "method, prefix",
+        "{method: {prefix: P}}",
+        [http(f"{URL}/", method="PUT"), http(f"{URL}/", method="PATCH")],
+        [http(f"{URL}/")],
+    ),
+    matched(
+        "without a header that begins so",
+        "{withoutHeaders: {x-user: {prefix: jo}}}",
+        [http(f"{URL}/", headers={"x-user": "al"}), http(f"{URL}/")],
+        [http(f"{URL}/", headers={"x-user": "joe"})],
+    ),
+    matched(
+        "without a header of this form",
+        "{withoutHeaders: {x-user: {regex: '[0-9]+'}}}",
+        [http(f"{URL}/", headers={"x-user": "a1"}), http(f"{URL}/")],
+        [http(f"{URL}/", headers={"x-user": "12"})],
+    ),
     matched("scheme, another", "{scheme: {exact: https}}", [], [http(f"{URL}/")]),
     matched(
         "method",
@@ -66,6 +86,12 @@ CASES = [
         "{authority: {exact: $name.traffic}}",
         [http("http://$name.traffic/")],
         [http(f"{URL}/"), http("http://$host/")],
+    ),
+    matched(
+        "authority, regex",
+        "{authority: {regex: '.*[.]traffic'}}",
+        [http("http://$name.traffic/")],
+        [http(f"{URL}/")],
     ),
     matched(
         "authority, prefix",
