@@ -199,6 +199,12 @@ spec:
 """
 
 
+@pytest.mark.covers(
+    "MeshConfig.extensionProviders[].name",
+    "MeshConfig.extensionProviders[].zipkin.service",
+    "MeshConfig.extensionProviders[].zipkin.port",
+    "MeshConfig.extensionProviders[].zipkin.path",
+)
 def test_spans_reach_the_collector_with_the_tags_of_ones_own(site: Any, reached: dict[str, str]) -> None:
     manifest = (
         TELEMETRY
