@@ -14,18 +14,19 @@ PAGE = ROOT / "docs/coverage.md"
 
 
 def main(argv: list[str]) -> int:
-    output = io.StringIO()
+    output, old = io.StringIO(), PAGE.read_text() if PAGE.exists() else ""
     try:
         with contextlib.redirect_stdout(output):
-            text = page(collect())
+            text = page(collect(), old)
     except RuntimeError as error:
         sys.stderr.write(f"{output.getvalue()}\n{error}\n")
         return 1
     if argv != ["--check"]:
         PAGE.write_text(text)
         return 0
-    before = PAGE.read_text().splitlines() if PAGE.exists() else []
-    if changes := list(difflib.unified_diff(before, text.splitlines(), "docs/coverage.md", "as it should be", n=0)):
+    if changes := list(
+        difflib.unified_diff(old.splitlines(), text.splitlines(), "docs/coverage.md", "as it should be", n=0)
+    ):
         sys.stderr.write("\n".join([*changes[:40], "docs/coverage.md is out of date: make coverage-page", ""]))
         return 1
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from scripts.api_coverage.fields import Field, Table
 from scripts.api_coverage.usage import END_TO_END, FEATURES, Usage
@@ -17,8 +17,8 @@ test counts as not honoured.
 
 - **Configuration** is a test in `tests/feature/`: resources in, exact Envoy configuration out, taken by the real Envoy.
 - **Traffic** is a test in `tests/e2e/`: what arrives through real sidecars.
-- `[]` are the items of a list, `{}` the values of a map. Of several tests that set a field, the one that sets
-  fewest others is named.
+- `[]` are the items of a list, `{}` the values of a map. Of several tests that set a field, one is named that
+  sets few others.
 - *as `spec.x`*: the same fields as there; tests are those that set any of them here.
 
 | kind | fields | honoured | changes nothing yet | no test |
@@ -27,9 +27,10 @@ test counts as not honoured.
 YES, NO, UNTESTED = "yes", "no", "no test"
 
 
-def page(usage: Usage) -> str:
-    """The whole page, as Markdown."""
-    kinds = [(table, list(rows(table, usage))) for table in usage.tables.values()]
+def page(usage: Usage, before: str = "") -> str:
+    """The whole page, as Markdown. Tests that were named before stay while they are right: the page changes little."""
+    named = frozenset(cell for line in before.splitlines() for cell in line.strip("| ").split(" | "))
+    kinds = [(table, list(rows(table, usage, named))) for table in usage.tables.values()]
     summary = []
     for table, lines in kinds:
         counts = [sum(weight for verdict, weight, _ in lines if verdict == wanted) for wanted in (YES, NO, UNTESTED)]
@@ -41,7 +42,7 @@ def page(usage: Usage) -> str:
     return text
 
 
-def rows(table: Table, usage: Usage) -> Iterator[tuple[str, int, str]]:
+def rows(table: Table, usage: Usage, named: Collection[str] = ()) -> Iterator[tuple[str, int, str]]:
     """A verdict, how many fields it is about, and the line of the table. What is refused as a whole is one line."""
     refused: list[Field] = []
     for field in (*table.fields, None):
@@ -56,7 +57,7 @@ def rows(table: Table, usage: Usage) -> Iterator[tuple[str, int, str]]:
             yield _refused_row(table, refused)
             refused = []
         if field is not None:
-            yield _row(table, field, usage)
+            yield _row(table, field, usage, named)
 
 
 def _refused_root(table: Table, path: str) -> str:
@@ -71,7 +72,7 @@ def _refused_row(table: Table, fields: list[Field]) -> tuple[str, int, str]:
     return NO, len(fields), f"| {name} | {NO} | | |"
 
 
-def _row(table: Table, field: Field, usage: Usage) -> tuple[str, int, str]:
+def _row(table: Table, field: Field, usage: Usage, named: Collection[str]) -> tuple[str, int, str]:
     tests = usage.tests[table.kind]
     found = tests.get(field.path, set())
     verdict = YES if found else UNTESTED
@@ -82,18 +83,21 @@ def _row(table: Table, field: Field, usage: Usage) -> tuple[str, int, str]:
         shown += ", in part"
     name = f"`{field.path}`" + (f", as `{field.repeats}`" if field.repeats else "")
     sizes = {test: sum(test in others for others in tests.values()) for test in found}
-    columns = [_best(sizes, room) for room in (FEATURES, END_TO_END)]
+    columns = [_best(sizes, room, named) for room in (FEATURES, END_TO_END)]
     if found and not any(columns):
-        columns[0] = _best(sizes, "tests/unit")
+        columns[0] = _best(sizes, "tests/unit", named)
     return verdict, 1, f"| {name} | {shown} | {columns[0]} | {columns[1]} |"
 
 
-def _best(sizes: dict[str, int], room: str) -> str:
-    """The test of a room that sets fewest fields, in words short enough for a table."""
-    of_room = [(size, test) for test, size in sizes.items() if test.startswith(room)]
-    if not of_room:
-        return ""
-    file, _, name = min(of_room)[1].partition("::")
+def _best(sizes: dict[str, int], room: str, named: Collection[str]) -> str:
+    """The test of a room that sets fewest fields, or one that is named already."""
+    of_room = [(_words(test, room) not in named, size, test) for test, size in sizes.items() if test.startswith(room)]
+    return _words(min(of_room)[2], room) if of_room else ""
+
+
+def _words(test: str, room: str) -> str:
+    """A test in words short enough for a table."""
+    file, _, name = test.partition("::")
     case = re.fullmatch(r"(\w+)\[(.*)\]", name)
     words = f"“{case[2]}”" if case and room == END_TO_END else f"`{case[1] if case else name}`"
     module = file.removeprefix("tests/").removesuffix(".py")

@@ -73,6 +73,16 @@ def test_a_field_that_changes_nothing_is_not_honoured_whatever_tests_set_it() ->
     assert any("`items[]`, as `first` | yes, in part |" in line for _, _, line in found)
 
 
+def test_a_test_that_is_named_stays_while_it_is_right() -> None:
+    usage = Usage()
+    tests = {f"tests/feature/test_x.py::test_{name}" for name in ("one", "two")}
+    usage.tests["ServiceEntry"]["spec.hosts"] = tests
+    named = page._words("tests/feature/test_x.py::test_two", "tests/feature")
+    for before, expected in (("", "test_one"), (f"| `spec.hosts` | yes | {named} |  |", "test_two")):
+        line = next(line for line in page.page(usage, before).splitlines() if line.startswith("| `spec.hosts` | yes"))
+        assert expected in line
+
+
 def test_a_value_that_changes_nothing_is_named() -> None:
     found = rows(table("first.five=off"), {"first": {"five": "on"}})
     assert any("`first.five` | yes, but not off |" in line for _, _, line in found)
