@@ -16,6 +16,7 @@ from pilotfish.mesh.aliases import Aliases
 from pilotfish.mesh.gateways import Gateways
 from pilotfish.mesh.hostnames import matches
 from pilotfish.mesh.hosts import assemble, choose, reached_at
+from pilotfish.mesh.imports import Sidecars
 from pilotfish.mesh.index import LabelIndex, MultiMap, SelectorIndex
 from pilotfish.mesh.meshconfig import ROOT_NAMESPACE
 from pilotfish.mesh.policies import BY_DEFAULT, Exports, Policies, Viewer
@@ -43,7 +44,8 @@ class Touched:
     """What a batch of changes did: each host and workload that is not what it was, before and after.
 
     `names` are the host names (in lower case) to look at again: those of the hosts, and those that changed policies are
-    about. `gateways` ("<namespace>/<name>") and `secrets` are those that are not what they were.
+    about. `gateways` ("<namespace>/<name>") and `secrets` are those that are not what they were, and `sidecars` says
+    whether a Sidecar is not.
     """
 
     hosts: Mapping[HostKey, tuple[Host | None, Host | None]] = field(default_factory=dict)
@@ -51,9 +53,10 @@ class Touched:
     names: frozenset[str] = frozenset()
     gateways: frozenset[str] = frozenset()
     secrets: frozenset[SecretKey] = frozenset()
+    sidecars: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.hosts or self.workloads or self.names or self.gateways or self.secrets)
+        return bool(self.hosts or self.workloads or self.names or self.gateways or self.secrets or self.sidecars)
 
 
 class Model:
@@ -70,6 +73,7 @@ class Model:
         self._exports = exports
         self.policies = Policies(cluster_domain, root_namespace, exports)
         self.gateways = Gateways()
+        self.sidecars = Sidecars(root_namespace)
         self._secrets: dict[SecretKey, core.Secret] = {}
         self._hosts: dict[HostKey, Host] = {}
         self._namespaces_of: MultiMap[str, str] = MultiMap()  # host name in lower case → namespaces that define it
@@ -123,7 +127,11 @@ class Model:
 
     def look(self, viewer: Viewer, hostname: str) -> Seen | None:
         """A host with the policies that apply to it; None where the viewer sees neither it nor what would route it."""
-        host = self.seen_from(viewer.namespace, hostname)
+        host = self._imported(viewer, hostname)
+        if host is None and viewer.egress and self._led(viewer, hostname):
+            host = self.seen_from(viewer.namespace, hostname)
+            if host is not None:
+                return Seen(hostname, host, self.policies.rule(viewer, host.service), aside=True)
         routing = self.policies.routing(viewer, hostname)
         if host is None and (routing is None or hostname not in routing.hosts):
             return None
@@ -131,9 +139,19 @@ class Model:
         rule = self.policies.rule(viewer, host.service) if host else None
         return Seen(hostname, host, rule, routing, tuple(d for d in destinations if d is not None))
 
+    def _led(self, viewer: Viewer, hostname: str) -> bool:
+        return hostname == viewer.egress_proxy or self.policies.leads(viewer, hostname)
+
+    def _imported(self, viewer: Viewer, hostname: str) -> Host | None:
+        if not viewer.egress:
+            return self.seen_from(viewer.namespace, hostname)
+        imported = (viewer.imports(host) for host in self.definitions(hostname))
+        return choose((host for host in imported if host is not None), viewer.namespace)
+
     def _destination(self, viewer: Viewer, hostname: str) -> Destination | None:
         """What a route to a host leads to: to an alias, the host for which that stands."""
-        host = self.seen_from(viewer.namespace, self._aliases.end(hostname))
+        end = self._aliases.end(hostname)
+        host = self._imported(viewer, end) or self.seen_from(viewer.namespace, end)
         return Destination(hostname, host.service, self.policies.rule(viewer, host.service)) if host else None
 
     def workload(self, key: WorkloadKey) -> Workload | None:
@@ -186,6 +204,7 @@ class Model:
         dirty: set[HostKey] = set()
         patterns: set[str] = set()
         gateways: set[str] = set()
+        sidecars = False
         secrets: set[SecretKey] = set()
         workloads: dict[WorkloadKey, Workload | None] = {}
         for old, new in changes:
@@ -209,6 +228,8 @@ class Model:
                     dirty |= self._work(key, work, workloads)
                 case networking.Gateway():
                     gateways |= self.gateways.apply(old, new)
+                case networking.Sidecar():
+                    sidecars |= self.sidecars.apply(old, new)
                 case core.Secret() as obj:
                     secrets |= self._keep(SecretKey(obj.namespace, obj.name), obj if new is not None else None)
                 case _:
@@ -219,6 +240,7 @@ class Model:
             names=self._names(hosts, patterns),
             gateways=frozenset(gateways),
             secrets=frozenset(secrets),
+            sidecars=sidecars,
             workloads={
                 k: (was, self._workloads.get(k)) for k, was in workloads.items() if was != self._workloads.get(k)
             },

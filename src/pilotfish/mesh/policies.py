@@ -16,9 +16,10 @@ from pilotfish.api.meta import Object
 from pilotfish.api.networking.destination_rule import Subset, TrafficPolicy
 from pilotfish.api.networking.virtual_service import VirtualServiceSpec
 from pilotfish.mesh.hostnames import resolve
+from pilotfish.mesh.imports import Egress, bindings
 from pilotfish.mesh.index import HostnameMap, MultiMap
 from pilotfish.mesh.meshconfig import MeshConfig
-from pilotfish.mesh.records import Age, Labels, ObjectKey, Record, Service, exported, labels_of, visible
+from pilotfish.mesh.records import Age, Host, Labels, ObjectKey, Record, Service, exported, labels_of, visible
 
 MESH_GATEWAY = "mesh"
 """The gateway that stands for all sidecars (Istio)."""
@@ -44,10 +45,37 @@ def exports_of(mesh: MeshConfig) -> Exports:
 
 
 class Viewer(Record):
-    """Who looks at the mesh: `labels` are those that some policy tells proxies apart by, and no others."""
+    """Who looks at the mesh: `labels` are those that some policy tells proxies apart by, and no others.
+
+    `egress` says what is imported of what the namespace sees; everything where there is none. `egress_proxy` is the
+    host to which goes what is for no host that is seen, or "".
+    """
 
     namespace: str
     labels: Labels = ()
+    egress: tuple[Egress, ...] = ()
+    egress_proxy: str = ""
+
+    def bindings(self, service: Service, port: int) -> tuple[str, ...]:
+        """Where the viewer reaches a port of a service (see `imports.bindings`)."""
+        return bindings(self.egress, service.namespace, service.hostname.lower(), port)
+
+    def imports(self, host: Host) -> Host | None:
+        """A host with the ports that the viewer sees of it; None where that is none."""
+        if not self.egress:
+            return host
+        service = host.service
+        ports = tuple(port for port in service.ports if self.bindings(service, port.number))
+        if len(ports) == len(service.ports):
+            return host if ports or bindings(self.egress, service.namespace, service.hostname.lower(), 0) else None
+        if not ports:
+            return None
+        return msgspec.structs.replace(host, service=msgspec.structs.replace(service, ports=ports))
+
+    def follows(self, routing: Routing) -> bool:
+        """Whether a VirtualService is imported, with one of its hosts."""
+        hosts = ((egress, host) for egress in self.egress for host in routing.hosts)
+        return not self.egress or any(egress.imports(routing.namespace, host) for egress, host in hosts)
 
 
 class Routing(Record):
@@ -128,10 +156,17 @@ class Policies:
         """
         for keys in self._routings_of.about(hostname):
             routings = (self._routings[key] for key in keys)
-            found = [r for r in routings if MESH_GATEWAY in r.gateways and self.sees(viewer.namespace, r)]
+            found = [r for r in routings if self._routes(viewer, r)]
             if found:
                 return min(found, key=self._precedence)
         return None
+
+    def _routes(self, viewer: Viewer, routing: Routing) -> bool:
+        return MESH_GATEWAY in routing.gateways and self.sees(viewer.namespace, routing) and viewer.follows(routing)
+
+    def leads(self, viewer: Viewer, hostname: str) -> bool:
+        """Whether some VirtualService leads the viewer's requests to a host."""
+        return any(self._routes(viewer, routing) for routing in self.routed_to(hostname))
 
     def sees(self, namespace: str, policy: Routing | Rule) -> bool:
         """Whether a policy is for proxies of a namespace."""
@@ -192,7 +227,9 @@ class Policies:
         return frozenset((*routed, *ruled))
 
     def apply(self, before: Object | None, after: Object | None) -> frozenset[str]:
-        """Take in a changed policy; gives the host names and wildcards of which it said or says something."""
+        """Take in a changed policy; gives the host names and wildcards of which it said or says something, among them
+        those to which it led or leads.
+        """
         match after if after is not None else before:
             case networking.VirtualService() as obj:
                 key = ObjectKey("VirtualService", obj.namespace, obj.name)
@@ -224,7 +261,8 @@ class Policies:
             self._count(after.label_keys, 1)
         if before == after:
             return frozenset()
-        return frozenset(host for routing in (before, after) if routing is not None for host in routing.hosts)
+        routings = [routing for routing in (before, after) if routing is not None]
+        return frozenset(host for routing in routings for host in (*routing.hosts, *routing.destinations))
 
     def _rule(self, key: ObjectKey, obj: networking.DestinationRule | None) -> frozenset[str]:
         before = self._rules.pop(key, None)

@@ -18,7 +18,8 @@ class Seen(Record):
     """A host name (in lower case) with what applies to it.
 
     `host` is None for a name that a VirtualService routes and that no registry has. `destinations` are the hosts that
-    the routing leads to, as far as the viewer sees them.
+    the routing leads to, as far as the viewer sees them. `aside`: the viewer does not import the host, but a
+    VirtualService leads there (Istio brings it in as well).
     """
 
     hostname: str
@@ -26,6 +27,7 @@ class Seen(Record):
     rule: Rule | None = None
     routing: Routing | None = None
     destinations: tuple[Destination, ...] = ()
+    aside: bool = False
 
     def destination(self, hostname: str) -> Destination | None:
         return next((found for found in self.destinations if found.hostname == hostname), None)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import msgspec
+
+from pilotfish.mesh.hostnames import resolve
+from pilotfish.mesh.imports import Egress, SidecarScope
 from pilotfish.mesh.policies import Viewer
 from pilotfish.mesh.records import Labels, Record
+from pilotfish.xds.build import names
 from pilotfish.xds.settings import ProxySettings
 
 
@@ -18,6 +23,8 @@ class Audience(Record):
     ipv6: bool
     settings: ProxySettings
     labels: Labels = ()
+    egress: tuple[Egress, ...] = ()
+    """What their Sidecar imports; everything where there is none."""
 
     @property
     def anywhere(self) -> Audience:
@@ -26,7 +33,8 @@ class Audience(Record):
 
     @property
     def viewer(self) -> Viewer:
-        return Viewer(self.namespace, self.labels)
+        proxy = names.host_of(self.settings.egress_proxy) if self.settings.egress_proxy else ""
+        return Viewer(self.namespace, self.labels, self.egress, proxy)
 
     @property
     def wildcard(self) -> str:
@@ -41,3 +49,15 @@ class Audience(Record):
 @lru_cache(maxsize=4096)
 def _anywhere(audience: Audience) -> Audience:
     return Audience("", audience.ipv6, audience.settings)
+
+
+def scoped(settings: ProxySettings, scope: SidecarScope) -> ProxySettings:
+    """What shapes the proxies of a Sidecar, which may have its own word on what becomes of unknown destinations."""
+    refuses = scope.refuses_unknown
+    to = scope.egress_proxy
+    cluster = ""
+    if to is not None:
+        host = resolve(to.host, scope.source.namespace, settings.cluster_domain)
+        cluster = names.outbound(to.port.number if to.port else 0, host, to.subset)
+    allow_any = settings.allow_any if refuses is None else not refuses
+    return msgspec.structs.replace(settings, allow_any=allow_any, egress_proxy=cluster)

@@ -34,6 +34,7 @@ KINDS: tuple[AnyKind, ...] = (
     kinds.POD,
     kinds.VIRTUAL_SERVICE,
     kinds.DESTINATION_RULE,
+    kinds.SIDECAR,
     kinds.GATEWAY,
     kinds.TELEMETRY,
 )

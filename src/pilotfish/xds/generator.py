@@ -16,7 +16,7 @@ from pilotfish.mesh.model import Change, Model, Touched
 from pilotfish.mesh.policies import BY_DEFAULT, Exports
 from pilotfish.mesh.records import WorkloadKey, labels_of
 from pilotfish.mesh.telemetry import Reports
-from pilotfish.xds.audience import Audience
+from pilotfish.xds.audience import Audience, scoped
 from pilotfish.xds.audit import Audit
 from pilotfish.xds.demand import Demands, Grants, GrantSpec, User, kept_hosts, on_demand
 from pilotfish.xds.edge import edge_of
@@ -168,6 +168,7 @@ class Generator:
             self._tell_apart(self._all())
         if self._audit is not None:
             self._audit.check(self.model, changes, self._proxies)
+            assert all(proxy.shared == self._shared(proxy.node) for proxy in self._all()), "a proxy is in a wrong group"
 
     def reconfigure(
         self, settings: ProxySettings, exports: Exports = BY_DEFAULT, reports: Reports | None = None
@@ -239,12 +240,10 @@ class Generator:
     def _told_apart(self, touched: Touched) -> list[Proxy]:
         """The proxies that may have something else in common with others than before."""
         label_keys = self.model.policies.label_keys
-        if label_keys != self._label_keys:
+        if label_keys != self._label_keys or touched.sidecars:
             self._label_keys = label_keys
             return [proxy for proxy in self._all() if proxy.shared is not None]
-        changed = [proxy for key in touched.workloads for proxy in self._at[key]]
-        by_labels = label_keys or self._reports.selecting
-        return changed if by_labels else [proxy for proxy in changed if isinstance(proxy.shared, GatewayGroup)]
+        return [proxy for key in touched.workloads for proxy in self._at[key]]
 
     def _shared(self, node: ProxyNode) -> Audience | GatewayGroup | None:
         """What of a proxy shapes what it knows of the mesh."""
@@ -256,9 +255,11 @@ class Generator:
         settings = (
             self.settings if node.type == "grpc" else self._reports.shaping(self.settings, node.namespace, labels)
         )
-        audience = Audience(node.namespace, ":" in node.ip, settings, told_by)
         if node.type != "router":
-            return audience
+            sidecar = self.model.sidecars.of(node.namespace, labels)
+            settings = scoped(settings, sidecar) if sidecar else settings
+            return Audience(node.namespace, ":" in node.ip, settings, told_by, sidecar.egress if sidecar else ())
+        audience = Audience(node.namespace, ":" in node.ip, settings, told_by)
         # A gateway's labels are what its pod has, and not what it says: they decide which Secrets it gets.
         ours = workload is not None and node.service_account in ("", workload.service_account)
         pod = workload if workload is not None and ours else None
@@ -312,7 +313,7 @@ class Generator:
         return ()
 
     def _outbound(self, audience: Audience, user: User | None) -> tuple[Part, ...]:
-        if user is None or not self.settings.allow_any:
+        if user is None or not audience.settings.allow_any:
             # Where an unknown destination is refused, so would be a host of the mesh that is reached without a lookup.
             if user is not None:
                 user.selection = None

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from pilotfish.api.networking.destination import Destination
 from pilotfish.mesh.hostnames import resolve
+from pilotfish.mesh.imports import CAPTURED
 from pilotfish.mesh.policies import MESH_GATEWAY, Rule
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, Host, Resolution, Service, ServicePort
@@ -72,9 +73,9 @@ def outbound(seen: Seen, audience: Audience) -> Outbound:
     """A host's contribution to what proxies of an audience get.
 
     A host that no VirtualService routes looks the same from everywhere but its own namespace, which has short names for
-    it: that is made once for all namespaces.
+    it, and behind a Sidecar: that is made once for all namespaces.
     """
-    if seen.host is None or seen.routing is not None:
+    if seen.host is None or seen.routing is not None or audience.egress:
         return _outbound(seen, audience)
     viewer = audience if _at_home(seen.host.service, audience) else audience.anywhere
     made = _made.setdefault(seen.host, {})
@@ -101,6 +102,8 @@ def _outbound(seen: Seen, audience: Audience) -> Outbound:
     host = seen.host
     if host is None:
         return Outbound(virtual_hosts=tuple(_unregistered(seen, audience)))
+    if seen.aside:
+        return Outbound(clusters=clusters(seen, audience), assignments=assignments(seen, audience))
     service = host.service
     ports = [port for port in service.ports if port.protocol is not Protocol.UDP]
     http = [port for port in ports if port.protocol.is_http or port.protocol is Protocol.AUTO]
@@ -121,10 +124,14 @@ def announced(seen: Seen, audience: Audience) -> bool:
     """Whether all of a host is reached by an address that its name alone tells, so that nobody uses it unasked.
 
     Not so a host without an address of its own, or with a whole range: its connections are told by their port, by a
-    server name or by a `Host` header alone. Nor one whose address somebody wrote into a ServiceEntry, or a name that no
-    registry has.
+    server name or by a `Host` header alone, or by an address that a Sidecar binds. Nor one whose address somebody wrote
+    into a ServiceEntry, or a name that no registry has.
     """
     if seen.host is None:
+        return False
+    if seen.aside:
+        return True
+    if any(listener.bind != CAPTURED for listener in audience.egress):
         return False
     service = seen.host.service
     if service.literal or not (service.headless or _bound(service, audience)):
@@ -139,6 +146,21 @@ def _bound(service: Service, audience: Audience) -> tuple[str, ...]:
 
 
 def _claims(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
+    bindings = audience.viewer.bindings(host.service, port.number)
+    bound = [_bound_claim(seen, host.service, port, audience, bind) for bind in bindings if bind != CAPTURED]
+    return [*_captured(seen, host, port, audience), *bound] if CAPTURED in bindings else bound
+
+
+def _bound_claim(seen: Seen, service: Service, port: ServicePort, audience: Audience, bind: str) -> Claim:
+    """What a host wants of a listener that its Sidecar binds, where nothing tells one host's bytes from another's."""
+    if port.protocol.is_http:
+        chains: tuple[Chain, ...] = (HttpChain(str(port.number)),)
+    else:
+        chains = _chains(seen, service, port, audience, anywhere=True)
+    return Claim(bind, port.number, port.protocol, service.age, chains)
+
+
+def _captured(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
     service = host.service
     wildcard = audience.wildcard
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from pilotfish.mesh.imports import CAPTURED
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import Resolution
 from pilotfish.mesh.seen import Seen
@@ -47,6 +48,7 @@ class Scope(Part):
         self._hosts: dict[str, Seen] = {}
         self._tables: dict[int, RouteTable] = {}
         self._claims: dict[tuple[str, int], _Claims] = {}
+        self._binds = {listener.bind: listener.bound for listener in audience.egress if listener.bind != CAPTURED}
         timeout = audience.settings.connect_timeout
         for name in (names.BLACK_HOLE, names.PASSTHROUGH, names.INBOUND_PASSTHROUGH):
             self.put(FixedClusterSpec(name, timeout, audience.ipv6))
@@ -180,18 +182,19 @@ class Scope(Part):
                         settings.catch_all_cluster,
                         settings.detection_timeout,
                         settings.client,
+                        bound=self._binds.get(address, False),
                     )
                 )
             else:
                 del self._claims[address, port]
                 self.drop(source.LISTENER, names.listener(address, port))
-            if address == self.audience.wildcard:
+            if address in (self.audience.wildcard, *self._binds):
                 tables.add(port)
         for port in sorted(tables):
-            wanted = self._claims.get((self.audience.wildcard, port))
-            if wanted is not None and wanted.has_http:
+            wanted = (self._claims.get((address, port)) for address in (self.audience.wildcard, *self._binds))
+            if any(claims is not None and claims.has_http for claims in wanted):
                 hosts = self._tables[port].virtual_hosts() if self._shared_routes else ()
-                self.put(RouteConfigurationSpec(str(port), hosts, settings.catch_all_host))
+                self.put(RouteConfigurationSpec(str(port), hosts, settings.catch_all_host, settings.unknown_cluster))
             else:
                 self.drop(source.ROUTE, str(port))
 

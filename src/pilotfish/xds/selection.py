@@ -61,7 +61,8 @@ class _Shown(Part):
     def put_routes(self, port: int, hosts: Iterable[VirtualHostSpec]) -> None:
         """Have a route configuration of these virtual hosts for a port that many hosts share."""
         ordered = tuple(sorted(hosts, key=lambda host: host.name))
-        self.put(RouteConfigurationSpec(str(port), ordered, self.scope.audience.settings.catch_all_host))
+        settings = self.scope.audience.settings
+        self.put(RouteConfigurationSpec(str(port), ordered, settings.catch_all_host, settings.unknown_cluster))
 
 
 class Common(_Shown):
@@ -111,7 +112,7 @@ class Common(_Shown):
             for member in self._contributions.pop(hostname, Contribution()).members:
                 self._with.remove(member, hostname)
             seen = self.scope.seen(hostname)
-            always = hostname in self.audience.settings.collectors
+            always = hostname in self.audience.settings.collectors or hostname == self.audience.viewer.egress_proxy
             if seen is not None and (always or not announced(seen, self.audience)):
                 ports |= self._show_always(hostname, self.contribution(hostname))
             elif hostname in self._always:

@@ -53,6 +53,8 @@ class ProxySettings(Record):
     tls_defaults: TlsDefaults = TlsDefaults()
     mesh_ranges: tuple[str, ...] = ALLOCATED_RANGES
     """Where the addresses of the mesh's hosts are, cluster IPs among them."""
+    egress_proxy: str = ""
+    """The cluster to which goes what is for no host of the mesh, instead of to where it is for."""
 
     @property
     def collectors(self) -> frozenset[str]:
@@ -63,7 +65,12 @@ class ProxySettings(Record):
     @property
     def catch_all_cluster(self) -> str:
         """Where bytes for no host of the mesh go."""
-        return names.PASSTHROUGH if self.allow_any else names.BLACK_HOLE
+        return self.unknown_cluster if self.allow_any else names.BLACK_HOLE
+
+    @property
+    def unknown_cluster(self) -> str:
+        """Where requests for no host of the mesh go, when they may."""
+        return self.egress_proxy or names.PASSTHROUGH
 
     @property
     def catch_all_host(self) -> str:

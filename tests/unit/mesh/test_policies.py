@@ -128,10 +128,11 @@ def test_a_rule_for_some_workloads_goes_before_one_for_all():
 def test_a_change_tells_the_hosts_that_it_is_about():
     held = policies()
     before, after = routing(hosts="[web, '*.test']"), routing(hosts="[other.test]")
-    assert held.apply(None, before) == {"web.a.svc.cluster.local", "*.test"}
+    target = "target.a.svc.cluster.local"
+    assert held.apply(None, before) == {"web.a.svc.cluster.local", "*.test", target}
     assert held.apply(before, before) == frozenset()
-    assert held.apply(before, after) == {"web.a.svc.cluster.local", "*.test", "other.test"}
-    assert held.apply(after, None) == {"other.test"}
+    assert held.apply(before, after) == {"web.a.svc.cluster.local", "*.test", "other.test", target}
+    assert held.apply(after, None) == {"other.test", target}
     assert list(held.host_names()) == []
     assert held.apply(None, rule()) == {"web.a.svc.cluster.local"}
     assert held.apply(rule(), None) == {"web.a.svc.cluster.local"}

@@ -230,6 +230,23 @@ def _rule(rng: random.Random, name: str, namespace: str) -> Object:
     return decode(kinds.DESTINATION_RULE, {"metadata": metadata, "spec": spec})
 
 
+def _sidecar(rng: random.Random, name: str, namespace: str) -> Object:
+    hosts = rng.sample(["./*", "a/*", "*/h.test", "*/s0.a.svc.cluster.local", "*/*"], rng.randint(1, 2))
+    listener = rng.choice([
+        {}, {"port": {"number": 80, "protocol": "HTTP", "name": "http"}},
+        {"port": {"number": 9, "protocol": "TCP", "name": "tcp"}, "bind": "127.0.0.7", "captureMode": "NONE"},
+    ])  # fmt: skip
+    spec: dict[str, Any] = {"egress": [{"hosts": hosts, **listener}]}
+    if listener:
+        spec["egress"].append({"hosts": ["./*"]})
+    if rng.random() < 0.3:
+        spec["outboundTrafficPolicy"] = {"mode": rng.choice(["ALLOW_ANY", "REGISTRY_ONLY"])}
+    if rng.random() < 0.5:
+        spec["workloadSelector"] = {"labels": {"app": rng.choice("xy")}}
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}
+    return decode(kinds.SIDECAR, {"metadata": metadata, "spec": spec})
+
+
 def _secret(rng: random.Random, name: str, namespace: str) -> Object:
     data = rng.choice([{}, {"tls.crt": "QQ==", "tls.key": "QQ=="}, {"cert": "QQ==", "key": "QQ==", "cacert": "QQ=="}])
     return decode(kinds.SECRET, {"metadata": {"name": name, "namespace": namespace}, "data": data})
@@ -237,6 +254,7 @@ def _secret(rng: random.Random, name: str, namespace: str) -> Object:
 
 MAKERS = (
     ("s", _service), ("e", _entry), ("x", _slice), ("p", _pod), ("w", _workload), ("v", _routing), ("d", _rule),
+    ("i", _sidecar),
 )  # fmt: skip
 AT_GATEWAYS = (*MAKERS[:1], *MAKERS[2:4], ("g", _gateway), ("v", _virtual_service), ("c", _secret))
 

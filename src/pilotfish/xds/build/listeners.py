@@ -65,7 +65,9 @@ Chain = TcpChain | HttpChain
 
 
 class OutboundListenerSpec(Record):
-    """The listener of one destination address (or the wildcard) and port."""
+    """The listener of one destination address (or the wildcard) and port; one that is `bound` has a socket of its own,
+    which clients call (at an address and port, or a Unix socket).
+    """
 
     type_url: ClassVar[str] = source.LISTENER
 
@@ -75,6 +77,7 @@ class OutboundListenerSpec(Record):
     catch_all: str
     detection_timeout: float
     reporting: Reporting
+    bound: bool = False
 
     @property
     def name(self) -> str:
@@ -110,12 +113,13 @@ def outbound_listener(spec: OutboundListenerSpec) -> listener_pb2.Listener:
     """
     listener = listener_pb2.Listener(
         name=spec.name,
-        address=common.socket_address(spec.address, spec.port),
+        address=common.endpoint_address(spec.address, spec.port),
         traffic_direction=base_pb2.OUTBOUND,
         continue_on_listener_filters_timeout=True,
         listener_filters_timeout=common.duration(0),
     )
-    listener.bind_to_port.value = False
+    if not spec.bound:
+        listener.bind_to_port.value = False
     if any(isinstance(chain, TcpChain) and chain.server_names for chain in spec.chains):
         listener.listener_filters.append(filters.tls_inspector())
     if any(isinstance(chain, HttpChain) for chain in spec.chains):

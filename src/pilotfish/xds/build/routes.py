@@ -47,13 +47,16 @@ class VirtualHostSpec(Record):
 
 
 class RouteConfigurationSpec(Record):
-    """The routes of an outbound listener. `catch_all` (ALLOW_ANY, BLOCK_ALL or "") gets what no virtual host takes."""
+    """The routes of an outbound listener. `catch_all` (ALLOW_ANY, BLOCK_ALL or "") gets what no virtual host takes; the
+    first of them sends it to the cluster `unknown`.
+    """
 
     type_url: ClassVar[str] = source.ROUTE
 
     name: str
     virtual_hosts: tuple[VirtualHostSpec, ...]
     catch_all: str
+    unknown: str = names.PASSTHROUGH
 
     def body(self) -> bytes:
         return route_configuration(self)
@@ -66,7 +69,7 @@ def route_configuration(spec: RouteConfigurationSpec) -> bytes:
     frame.max_direct_response_body_size_bytes.value = _MAX_DIRECT_RESPONSE
     parts = [serialise(frame), *map(_field, spec.virtual_hosts)]
     if spec.catch_all:
-        parts.append(_framed(_catch_all(spec.catch_all)))
+        parts.append(_framed(_catch_all(spec.catch_all, spec.unknown)))
     return b"".join(parts)
 
 
@@ -133,9 +136,9 @@ def _route(spec: Route) -> route_components_pb2.Route:
     return route_components_pb2.Route(name=spec.name, match=route_components_pb2.RouteMatch(prefix="/"), route=action)
 
 
-def _catch_all(name: str) -> route_components_pb2.VirtualHost:
+def _catch_all(name: str, cluster: str) -> route_components_pb2.VirtualHost:
     if name == names.ALLOW_ANY:
-        route = _route(Route(names.PASSTHROUGH, name))
+        route = _route(Route(cluster, name))
     else:
         route = route_components_pb2.Route(
             name=name,

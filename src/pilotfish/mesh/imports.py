@@ -1,0 +1,130 @@
+"""What Sidecar resources let workloads see of the mesh, and which Sidecar is a workload's.
+
+Istio: pilot/pkg/model/sidecar.go.
+"""
+
+from __future__ import annotations
+
+from pilotfish.api import networking
+from pilotfish.api.meta import Object
+from pilotfish.api.networking.destination import Destination
+from pilotfish.api.networking.sidecar import IstioEgressListener, IstioIngressListener, OutboundTrafficPolicy
+from pilotfish.mesh.hostnames import matches
+from pilotfish.mesh.records import Age, Labels, ObjectKey, Record, labels_of
+
+_OWN, _ANY = ".", "*"
+CAPTURED = ""
+"""The binding of what is not bound: connections are captured."""
+
+
+class Egress(Record):
+    """An egress listener: `hosts` are (namespace, host name or wildcard), `port` 0 is any.
+
+    `bind` is an address or Unix socket to which clients connect, CAPTURED where they connect to the hosts' own;
+    `bound`: the proxy listens there, since nothing captures.
+    """
+
+    hosts: tuple[tuple[str, str], ...]
+    port: int = 0
+    bind: str = CAPTURED
+    bound: bool = False
+
+    def imports(self, namespace: str, hostname: str) -> bool:
+        return any(where in (_ANY, namespace) and matches(hostname, pattern) for where, pattern in self.hosts)
+
+
+def bindings(egress: tuple[Egress, ...], namespace: str, hostname: str, port: int) -> tuple[str, ...]:
+    """Where a workload with these listeners reaches a port of a host: the bindings of the listeners that import it.
+
+    A listener for a port goes before those for any port. None of them: it does not see the port.
+    """
+    if not egress:
+        return (CAPTURED,)
+    of_port = [listener for listener in egress if listener.port == port]
+    if all(listener.bind for listener in of_port):
+        of_port += [listener for listener in egress if not listener.port]
+    return tuple(dict.fromkeys(found.bind for found in of_port if found.imports(namespace, hostname)))
+
+
+class SidecarScope(Record):
+    """A Sidecar. Without `egress` its workloads see the whole mesh; without `ingress` they serve what selects them."""
+
+    source: ObjectKey
+    created: str
+    selector: Labels
+    egress: tuple[Egress, ...]
+    ingress: tuple[IstioIngressListener, ...]
+    outbound: OutboundTrafficPolicy | None
+
+    @property
+    def age(self) -> Age:
+        return self.created, self.source.namespace, self.source.name, ""
+
+    @property
+    def refuses_unknown(self) -> bool | None:
+        """Whether connections to unknown destinations are refused; None where the mesh decides."""
+        return self.outbound.mode == "REGISTRY_ONLY" if self.outbound else None
+
+    @property
+    def egress_proxy(self) -> Destination | None:
+        """Where goes what is for no host that the workloads see."""
+        return self.outbound.egress_proxy if self.outbound else None
+
+
+class Sidecars:
+    """All Sidecars of the mesh, by namespace."""
+
+    def __init__(self, root_namespace: str) -> None:
+        self._root = root_namespace
+        self._scopes: dict[str, dict[ObjectKey, SidecarScope]] = {}
+
+    def apply(self, before: Object | None, after: Object | None) -> bool:
+        """Take in a changed Sidecar; gives whether it says something else now, and False for other kinds."""
+        obj = after if after is not None else before
+        if not isinstance(obj, networking.Sidecar):
+            return False
+        key = ObjectKey("Sidecar", obj.namespace, obj.name)
+        scopes = self._scopes.setdefault(key.namespace, {})
+        was = scopes.pop(key, None)
+        if after is not None:
+            scopes[key] = _scope(key, obj)
+        if not scopes:
+            del self._scopes[key.namespace]
+        return was != scopes.get(key)
+
+    def of(self, namespace: str, labels: Labels) -> SidecarScope | None:
+        """The Sidecar of a workload: one that selects it, else its namespace's, else the root namespace's. Of several
+        the oldest.
+        """
+        own = sorted(self._scopes.get(namespace, {}).values(), key=lambda scope: scope.age)
+        for scope in own:
+            if scope.selector and set(scope.selector) <= set(labels):
+                return scope
+        for where in (namespace, self._root):
+            for scope in sorted(self._scopes.get(where, {}).values(), key=lambda scope: scope.age):
+                if not scope.selector:
+                    return scope
+        return None
+
+
+def _scope(key: ObjectKey, obj: networking.Sidecar) -> SidecarScope:
+    spec = obj.spec
+    return SidecarScope(
+        source=key,
+        created=obj.metadata.creation_timestamp or "",
+        selector=labels_of(spec.workload_selector.labels) if spec.workload_selector else (),
+        egress=tuple(_egress(listener, key.namespace) for listener in spec.egress),
+        ingress=spec.ingress,
+        outbound=spec.outbound_traffic_policy,
+    )
+
+
+def _egress(listener: IstioEgressListener, namespace: str) -> Egress:
+    pairs = (host.lower().partition("/") for host in listener.hosts)
+    bound = listener.port is not None and (listener.capture_mode == "NONE" or listener.bind.startswith("unix://"))
+    return Egress(
+        hosts=tuple((namespace if where == _OWN else where, pattern) for where, _, pattern in pairs),
+        port=listener.port.number if listener.port else 0,
+        bind=listener.bind or ("127.0.0.1" if bound else CAPTURED),
+        bound=bound,
+    )
