@@ -15,8 +15,10 @@ from msgspec import field
 
 from pilotfish.api.decode import field_error, present_paths, unknown_fields
 from pilotfish.api.errors import FieldError, Invalid
+from pilotfish.api.istio_validation.load_balancer import locality as locality_faults
 from pilotfish.api.meta import Document, Struct
 from pilotfish.api.networking.connection_pool import TcpKeepalive
+from pilotfish.api.networking.load_balancer import LocalityLoadBalancerSetting
 from pilotfish.api.networking.proxy_config import ProxyImage
 from pilotfish.mesh import default_policy, providers
 from pilotfish.mesh.default_policy import DefaultTrafficPolicy
@@ -157,7 +159,7 @@ class MeshConfig(Struct):
     ca_certificates: Any = None
     default_virtual_service_export_to: tuple[str, ...] = ("*",)
     default_destination_rule_export_to: tuple[str, ...] = ("*",)
-    locality_lb_setting: Any = None
+    locality_lb_setting: LocalityLoadBalancerSetting = LocalityLoadBalancerSetting()
     zone_aware_lb_setting: Any = None
     certificates: Any = None
     service_settings: Any = None
@@ -188,6 +190,7 @@ _HONOURED = {
     "enableTracing",
     "extensionProviders",
     "h2UpgradePolicy",
+    "localityLbSetting",
     "outboundTrafficPolicy",
     "protocolDetectionTimeout",
     "tcpKeepalive",
@@ -333,6 +336,7 @@ def _faults(config: MeshConfig, path: str) -> Iterator[FieldError]:
     yield from _word_faults(config.tls_defaults, _TLS_WORDS, _below(path, "tlsDefaults"))
     yield from _proxy_faults(config.default_config, _below(path, "defaultConfig"))
     yield from providers.faults(config.extension_providers, _below(path, "extensionProviders"))
+    yield from locality_faults(_below(path, "localityLbSetting"), config.locality_lb_setting)
     if config.default_traffic_policy is not None:
         yield from default_policy.faults(config.default_traffic_policy, _below(path, "defaultTrafficPolicy"))
     modes = (

@@ -18,6 +18,7 @@ from pilotfish.api.networking.virtual_service import VirtualServiceSpec
 from pilotfish.mesh.hostnames import resolve
 from pilotfish.mesh.imports import Egress, bindings
 from pilotfish.mesh.index import HostnameMap, MultiMap
+from pilotfish.mesh.locality import looks_at
 from pilotfish.mesh.meshconfig import MeshConfig
 from pilotfish.mesh.records import Age, Host, Labels, ObjectKey, Record, Service, exported, labels_of, visible
 
@@ -118,6 +119,11 @@ class Rule(Record):
     def age(self) -> Age:
         return self.created, self.namespace, self.sources[0].name, ""
 
+    @property
+    def policies(self) -> Iterator[TrafficPolicy]:
+        """Its traffic policy, and those of its subsets."""
+        yield from filter(None, (self.traffic_policy, *(subset.traffic_policy for subset in self.subsets)))
+
     def subset(self, name: str) -> Subset | None:
         return next((subset for subset in self.subsets if subset.name == name), None)
 
@@ -138,6 +144,7 @@ class Policies:
             str, HostnameMap[ObjectKey]
         ] = {}  # namespace → host name or wildcard → its DestinationRules
         self._label_keys: Counter[str] = Counter()
+        self._by_place = 0  # rules to which it matters where clients are
 
     # Reading
 
@@ -145,6 +152,11 @@ class Policies:
     def label_keys(self) -> frozenset[str]:
         """The labels by which policies tell proxies apart."""
         return frozenset(self._label_keys)
+
+    @property
+    def by_place(self) -> bool:
+        """Whether policies tell proxies apart by where they are."""
+        return self._by_place > 0
 
     def host_names(self) -> Iterator[str]:
         """The names and wildcards that VirtualServices of the mesh route."""
@@ -269,14 +281,19 @@ class Policies:
         after = self._rule_of(key, obj) if obj is not None else None
         if before is not None:
             self._rules_of[key.namespace].remove(before.host, key)
-            self._count((name for name, _ in before.selector), -1)
+            self._look_at(before, -1)
         if after is not None:
             self._rules[key] = after
             self._rules_of.setdefault(key.namespace, HostnameMap()).add(after.host, key)
-            self._count((name for name, _ in after.selector), 1)
+            self._look_at(after, 1)
         if before == after:
             return frozenset()
         return frozenset(rule.host for rule in (before, after) if rule is not None)
+
+    def _look_at(self, rule: Rule, by: int) -> None:
+        labels, places = looks_at(rule.policies)
+        self._count((*labels, *(name for name, _ in rule.selector)), by)
+        self._by_place += by if places else 0
 
     def _count(self, label_keys: Iterable[str], by: int) -> None:
         for name in label_keys:

@@ -8,6 +8,7 @@ import msgspec
 
 from pilotfish.mesh.hostnames import resolve
 from pilotfish.mesh.imports import Egress, SidecarScope
+from pilotfish.mesh.locality import Client
 from pilotfish.mesh.policies import Viewer
 from pilotfish.mesh.records import Labels, Record
 from pilotfish.xds.build import names
@@ -16,7 +17,7 @@ from pilotfish.xds.settings import ProxySettings
 
 class Audience(Record):
     """Who a scope is for: the proxies of a namespace, of one IP family, under the same settings, that have the same
-    values of the labels by which policies tell proxies apart.
+    values of the labels by which policies tell proxies apart, and are in the same place where that matters to any.
     """
 
     namespace: str
@@ -25,16 +26,21 @@ class Audience(Record):
     labels: Labels = ()
     egress: tuple[Egress, ...] = ()
     """What their Sidecar imports; everything where there is none."""
+    locality: str = ""
 
     @property
     def anywhere(self) -> Audience:
-        """The audience that stands for all namespaces and labels where they make no difference."""
+        """The audience that stands for all namespaces where they make no difference."""
         return _anywhere(self)
 
     @property
     def viewer(self) -> Viewer:
         proxy = names.host_of(self.settings.egress_proxy) if self.settings.egress_proxy else ""
         return Viewer(self.namespace, self.labels, self.egress, proxy)
+
+    @property
+    def client(self) -> Client:
+        return Client(self.locality, self.labels)
 
     @property
     def wildcard(self) -> str:
@@ -48,7 +54,7 @@ class Audience(Record):
 
 @lru_cache(maxsize=4096)
 def _anywhere(audience: Audience) -> Audience:
-    return Audience("", audience.ipv6, audience.settings)
+    return Audience("", audience.ipv6, audience.settings, audience.labels, locality=audience.locality)
 
 
 def scoped(settings: ProxySettings, scope: SidecarScope) -> ProxySettings:

@@ -106,7 +106,7 @@ class Generator:
         self.gateways = Gateways(model)
         self._inbound = InboundIndex()
         self._at: MultiMap[WorkloadKey, Proxy] = MultiMap()
-        self._label_keys: frozenset[str] = frozenset()
+        self._distinctions: tuple[frozenset[str], bool] = (frozenset(), False)
         self._reports = WorkloadReports(model)
         checked = os.environ.get(AUDIT) == "1" if audit is None else audit
         self._audit = Audit() if checked else None
@@ -239,11 +239,18 @@ class Generator:
 
     def _told_apart(self, touched: Touched) -> list[Proxy]:
         """The proxies that may have something else in common with others than before."""
-        label_keys = self.model.policies.label_keys
-        if label_keys != self._label_keys or touched.sidecars:
-            self._label_keys = label_keys
+        distinctions = self._distinguished()
+        if distinctions != self._distinctions or touched.sidecars:
+            self._distinctions = distinctions
             return [proxy for proxy in self._all() if proxy.shared is not None]
         return [proxy for key in touched.workloads for proxy in self._at[key]]
+
+    def _distinguished(self) -> tuple[frozenset[str], bool]:
+        """By what proxies are told apart: the labels, and whether where they are matters."""
+        policies, settings = self.model.policies, self.settings
+        label_keys = settings.locality.label_keys if settings.locality else frozenset()
+        by_place = policies.by_place or settings.default_policy.outlier_detection is not None
+        return policies.label_keys | label_keys, by_place
 
     def _shared(self, node: ProxyNode) -> Audience | GatewayGroup | None:
         """What of a proxy shapes what it knows of the mesh."""
@@ -251,15 +258,18 @@ class Generator:
             return None
         workload = self.model.workload(workload_of(node))
         labels = workload.labels if workload else labels_of(node.labels)
-        told_by = tuple((name, value) for name, value in labels if name in self.model.policies.label_keys)
+        label_keys, by_place = self._distinguished()
+        told_by = tuple((name, value) for name, value in labels if name in label_keys)
+        locality = workload.locality if workload and by_place else ""
         settings = (
             self.settings if node.type == "grpc" else self._reports.shaping(self.settings, node.namespace, labels)
         )
         if node.type != "router":
             sidecar = self.model.sidecars.of(node.namespace, labels)
             settings = scoped(settings, sidecar) if sidecar else settings
-            return Audience(node.namespace, ":" in node.ip, settings, told_by, sidecar.egress if sidecar else ())
-        audience = Audience(node.namespace, ":" in node.ip, settings, told_by)
+            egress = sidecar.egress if sidecar else ()
+            return Audience(node.namespace, ":" in node.ip, settings, told_by, egress, locality)
+        audience = Audience(node.namespace, ":" in node.ip, settings, told_by, locality=locality)
         # A gateway's labels are what its pod has, and not what it says: they decide which Secrets it gets.
         ours = workload is not None and node.service_account in ("", workload.service_account)
         pod = workload if workload is not None and ours else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.mesh.default_policy import NOTHING_SAID, DefaultTrafficPolicy
+from pilotfish.mesh.locality import LocalitySetting, locality_setting
 from pilotfish.mesh.meshconfig import MeshConfig
 from pilotfish.mesh.records import Record
 from pilotfish.mesh.reporting import NOTHING, Reporting
@@ -32,7 +33,8 @@ class Edge(Record):
 class ProxySettings(Record):
     """Seconds throughout. `allow_any` lets through what goes to no host of the mesh (Istio: outboundTrafficPolicy).
 
-    `h2_upgrade`: HTTP ports speak HTTP/2 unless a rule says otherwise; `default_policy` is for hosts that have none.
+    `h2_upgrade`: HTTP ports speak HTTP/2 unless a rule says otherwise; `default_policy` is for hosts that have none;
+    `locality` says which endpoints clients prefer by where they are, for the same.
     `client` and `server` are what is reported of outbound and inbound traffic; `listener_log`: also of connections that
     no listener knew what to do with.
     """
@@ -47,6 +49,7 @@ class ProxySettings(Record):
     tcp_keepalive: TcpKeepalive | None = None
     h2_upgrade: bool = False
     default_policy: DefaultTrafficPolicy = NOTHING_SAID
+    locality: LocalitySetting | None = LocalitySetting()
     outbound_port: int = 15001
     inbound_port: int = 15006
     cluster_domain: str = "cluster.local"
@@ -101,6 +104,7 @@ def settings_of(
         tcp_keepalive=mesh.tcp_keepalive,
         h2_upgrade=mesh.h2_upgrade_policy == "UPGRADE",
         default_policy=mesh.default_traffic_policy or NOTHING_SAID,
+        locality=locality_setting(mesh.locality_lb_setting),
         outbound_port=mesh.proxy_listen_port,
         inbound_port=mesh.proxy_inbound_listen_port,
         cluster_domain=cluster_domain,

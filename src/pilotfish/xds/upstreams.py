@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, HTTPSettings
 from pilotfish.api.networking.destination import Destination
+from pilotfish.api.networking.destination_rule import TrafficPolicy
+from pilotfish.api.networking.load_balancer import LoadBalancerSettings
 from pilotfish.mesh.durations import parse_duration
 from pilotfish.mesh.hosts import is_ip
-from pilotfish.mesh.policies import Rule
+from pilotfish.mesh.locality import NETWORK, Preference, effective, preference, weighted
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Endpoint, Host, Registry, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
@@ -37,9 +40,9 @@ def _clusters(seen: Seen, audience: Audience) -> Iterator[ClusterSpec]:
     for port in host.service.ports:
         if port.protocol is Protocol.UDP:
             continue
-        for subset, endpoints in _divided(seen, host, port, audience):
-            if endpoints or not host.service.by_name:  # a cluster of names to look up needs at least one
-                yield _cluster(seen, host.service, port, subset, endpoints, audience)
+        for use in _uses(seen, host, port, audience):
+            if use.endpoints or not host.service.by_name:  # a cluster of names to look up needs at least one
+                yield _cluster(seen, host.service, port, use, audience)
 
 
 def assignments(seen: Seen, audience: Audience) -> tuple[AssignmentSpec, ...]:
@@ -48,22 +51,39 @@ def assignments(seen: Seen, audience: Audience) -> tuple[AssignmentSpec, ...]:
     if host is None or host.service.resolution is not Resolution.STATIC:
         return ()
     return tuple(
-        AssignmentSpec(cluster_name(host.service, port, subset), tuple(map(_reduced, endpoints)))
+        AssignmentSpec(cluster_name(host.service, port, use.subset), *_shown(use, audience))
         for port in host.service.ports
         if port.protocol is not Protocol.UDP
-        for subset, endpoints in _divided(seen, host, port, audience)
+        for use in _uses(seen, host, port, audience)
+        if not _passes_through(use.said)
     )
 
 
-def _divided(
-    seen: Seen, host: Host, port: ServicePort, audience: Audience
-) -> Iterator[tuple[str, tuple[Endpoint, ...]]]:
-    """The endpoints of a port that may get traffic: all of them under "", then those of each subset."""
+class _Use(NamedTuple):
+    """A port of a host, or of a subset of it: what is said of it, and the endpoints that may get traffic."""
+
+    subset: str
+    said: TrafficPolicy
+    endpoints: tuple[Endpoint, ...]
+
+
+def _uses(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> Iterator[_Use]:
+    """All endpoints of a port under the subset "", then those of each subset."""
+    default = audience.settings.default_policy
     serving = reachable(host.serving(port), audience)
-    yield "", serving
+    yield _Use("", traffic_policy(seen.rule, port.number, default=default), serving)
     for subset in seen.rule.subsets if seen.rule else ():
         labels = subset.labels.items()
-        yield subset.name, tuple(endpoint for endpoint in serving if labels <= dict(endpoint.labels).items())
+        endpoints = tuple(endpoint for endpoint in serving if labels <= dict(endpoint.labels).items())
+        yield _Use(subset.name, traffic_policy(seen.rule, port.number, subset.name, default), endpoints)
+
+
+def _shown(use: _Use, audience: Audience) -> tuple[tuple[Endpoint, ...], Preference | None]:
+    """What is sent of endpoints, and what the audience prefers of them."""
+    setting = effective(use.said, audience.settings.locality)
+    preferred = preference(setting, audience.client, ejects=use.said.outlier_detection is not None)
+    names_of_labels = tuple(name for name, _ in preferred.labels) if preferred else ()
+    return tuple(_reduced(endpoint, names_of_labels) for endpoint in use.endpoints), preferred
 
 
 def reachable(endpoints: tuple[Endpoint, ...], audience: Audience) -> tuple[Endpoint, ...]:
@@ -81,10 +101,18 @@ def assignment(host: Host, port: ServicePort) -> AssignmentSpec:
 
 
 @functools.lru_cache(maxsize=4096)
-def _reduced(endpoint: Endpoint) -> Endpoint:
-    """What an assignment shows of an endpoint, so that a change of anything else is no change to it."""
+def _reduced(endpoint: Endpoint, labels: tuple[str, ...] = ()) -> Endpoint:
+    """What an assignment shows of an endpoint, so that a change of anything else is no change to it: of its labels
+    those that somebody prefers endpoints by.
+    """
     return Endpoint(
-        endpoint.address, endpoint.port, weight=endpoint.weight, locality=endpoint.locality, peer=endpoint.peer
+        endpoint.address,
+        endpoint.port,
+        weight=endpoint.weight,
+        locality=endpoint.locality,
+        peer=endpoint.peer,
+        labels=tuple((name, value) for name, value in endpoint.labels if name in labels),
+        network=endpoint.network if NETWORK in labels else "",
     )
 
 
@@ -102,27 +130,38 @@ def destination_cluster(destination: Destination, hostname: str, service: Servic
     return names.outbound(number or port, service.hostname if service else hostname, destination.subset)
 
 
-def static_cluster(
-    service: Service, port: ServicePort, settings: ProxySettings, rule: Rule | None = None, subset: str = ""
+def static_cluster(service: Service, port: ServicePort, settings: ProxySettings) -> ClusterSpec:
+    """The cluster of a service whose endpoints are sent, for clients that no rules are for."""
+    return _spec(service, port, "", traffic_policy(None, port.number, default=settings.default_policy), settings)
+
+
+def _spec(
+    service: Service, port: ServicePort, subset: str, said: TrafficPolicy, settings: ProxySettings
 ) -> ClusterSpec:
-    """The cluster of a service whose endpoints are sent, as a rule says."""
-    said = traffic_policy(rule, port.number, subset, settings.default_policy)
     pool = said.connection_pool or ConnectionPoolSettings()
     timeout = pool.tcp.connect_timeout if pool.tcp else None
+    balancing = said.load_balancer or LoadBalancerSettings()
+    ejects = said.outlier_detection is not None
     return ClusterSpec(
         name=cluster_name(service, port, subset),
-        discovery=Discovery.EDS,
+        discovery=Discovery.ORIGINAL_DST if _passes_through(said) else Discovery.EDS,
         upstream=upgraded(port.protocol, pool.http or HTTPSettings(), by_default=settings.h2_upgrade),
         connect_timeout=parse_duration(timeout) if timeout is not None else settings.connect_timeout,
         service=called(service),
-        rule=rule.sources[0] if rule is not None else None,
         policy=ClusterPolicy(
             connection_pool=pool,
             outlier_detection=said.outlier_detection,
             retry_budget=said.retry_budget,
             tcp_keepalive=settings.tcp_keepalive,
+            load_balancer=replace(balancing, locality_lb_setting=None, zone_aware_lb_setting=None),
+            weighted_localities=weighted(effective(said, settings.locality), ejects=ejects),
         ),
     )
+
+
+def _passes_through(said: TrafficPolicy) -> bool:
+    """Whether connections go on to where their clients meant them to go, and not to endpoints that are known."""
+    return said.load_balancer is not None and said.load_balancer.simple == "PASSTHROUGH"
 
 
 def called(service: Service) -> ServiceName:
@@ -131,11 +170,12 @@ def called(service: Service) -> ServiceName:
     return ServiceName(service.hostname, name, service.namespace)
 
 
-def _cluster(
-    seen: Seen, service: Service, port: ServicePort, subset: str, endpoints: tuple[Endpoint, ...], audience: Audience
-) -> ClusterSpec:
+def _cluster(seen: Seen, service: Service, port: ServicePort, use: _Use, audience: Audience) -> ClusterSpec:
     settings = audience.settings
-    spec = static_cluster(service, port, settings, seen.rule, subset)
+    rule = seen.rule.sources[0] if seen.rule is not None else None
+    spec = replace(_spec(service, port, use.subset, use.said, settings), rule=rule)
+    if spec.discovery is Discovery.ORIGINAL_DST:
+        return spec
     match service.resolution:
         case Resolution.STATIC:
             return spec
@@ -147,11 +187,12 @@ def _cluster(
             return replace(spec, discovery=Discovery.DYNAMIC_DNS, ipv6=audience.ipv6)
         case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
             strict = service.resolution is Resolution.DNS
-            shown = tuple(map(_reduced, endpoints))
+            shown, preferred = _shown(use, audience)
             return replace(
                 spec,
                 discovery=Discovery.STRICT_DNS if strict else Discovery.LOGICAL_DNS,
                 endpoints=shown if strict else shown[:1],  # Envoy's LOGICAL_DNS looks one name up
+                preferred=preferred,
                 dns_refresh=settings.dns_refresh,
                 ipv6=audience.ipv6,
             )

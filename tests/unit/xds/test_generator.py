@@ -208,6 +208,9 @@ def _routing(rng: random.Random, name: str, namespace: str) -> Object:
 POLICIES: tuple[dict[str, Any], ...] = (
     {"connectionPool": {"tcp": {"maxConnections": 1, "idleTimeout": "1s"}, "http": {"h2UpgradePolicy": "UPGRADE"}}},
     {"outlierDetection": {"consecutive5xxErrors": 2}},
+    {"loadBalancer": {"simple": "PASSTHROUGH"}},
+    {"loadBalancer": {"localityLbSetting": {"failoverPriority": ["app"]}}},
+    {"loadBalancer": {"consistentHash": {"useSourceIp": True}}},
     {"portLevelSettings": [{"port": {"number": 80}, "connectionPool": {"tcp": {"connectTimeout": "1s"}}}]},
 )
 

@@ -21,7 +21,7 @@ from pilotfish.api.networking.destination_rule import (
 from pilotfish.api.one_of import one_of_faults
 
 _POLICIES = ("spec.trafficPolicy", "spec.subsets[].trafficPolicy")
-_NOT_HONOURED_OF_PORTS = ("loadBalancer", "tls")
+_NOT_HONOURED_OF_PORTS = ("loadBalancer.zoneAwareLbSetting", "tls")
 _NOT_HONOURED = (*_NOT_HONOURED_OF_PORTS, "tunnel", "proxyProtocol")
 DESTINATION_RULE_NOT_HONOURED = frozenset(
     {f"{policy}.{name}" for policy in _POLICIES for name in _NOT_HONOURED}

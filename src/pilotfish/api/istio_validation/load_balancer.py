@@ -28,7 +28,7 @@ def load_balancer(path: str, settings: LoadBalancerSettings) -> Faults:
     if settings.locality_lb_setting and settings.zone_aware_lb_setting:
         yield forbidden(f"{path}.zoneAwareLbSetting", "localityLbSetting is set already; give one of them")
     if settings.locality_lb_setting:
-        yield from _locality(f"{path}.localityLbSetting", settings.locality_lb_setting)
+        yield from locality(f"{path}.localityLbSetting", settings.locality_lb_setting)
     if settings.zone_aware_lb_setting:
         yield from _zone_aware(f"{path}.zoneAwareLbSetting", settings.zone_aware_lb_setting)
     yield from values.duration(f"{path}.warmupDurationSecs", settings.warmup_duration_secs)
@@ -82,7 +82,8 @@ def _cookie(path: str, cookie: HTTPCookie) -> Faults:
         seen.add(attribute.name)
 
 
-def _locality(path: str, setting: LocalityLoadBalancerSetting) -> Faults:
+def locality(path: str, setting: LocalityLoadBalancerSetting) -> Faults:
+    """The faults of what is said of localities."""
     if setting.distribute and setting.failover:
         yield forbidden(f"{path}.failover", "distribute is set already; give one of them")
     if setting.failover:

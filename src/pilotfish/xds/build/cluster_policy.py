@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, TcpKeepalive
 from pilotfish.api.networking.destination_rule import OutlierDetection, RetryBudget
+from pilotfish.api.networking.load_balancer import LoadBalancerSettings
 from pilotfish.mesh.records import Record
 
 
 class ClusterPolicy(Record):
-    """`tcp_keepalive` is the mesh's, for what the pool does not say of it."""
+    """`tcp_keepalive` is the mesh's, for what the pool does not say of it. `load_balancer` is without what is said of
+    localities, which shapes load assignments.
+    """
 
     connection_pool: ConnectionPoolSettings = ConnectionPoolSettings()
     outlier_detection: OutlierDetection | None = None
     retry_budget: RetryBudget | None = None
     tcp_keepalive: TcpKeepalive | None = None
+    load_balancer: LoadBalancerSettings = LoadBalancerSettings()
+    weighted_localities: bool = False
 
 
 NO_POLICY = ClusterPolicy()

@@ -11,6 +11,7 @@ from envoy.extensions.clusters.common.dns.v3 import dns_pb2
 from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
 from google.protobuf.duration_pb2 import Duration
 
+from pilotfish.mesh.locality import Preference
 from pilotfish.mesh.records import Endpoint, ObjectKey, Record
 from pilotfish.xds import source
 from pilotfish.xds.build import common, dynamic, names
@@ -18,6 +19,7 @@ from pilotfish.xds.build.cluster_policy import NO_POLICY, ClusterPolicy
 from pilotfish.xds.build.connection_pool import limit
 from pilotfish.xds.build.endpoints import load_assignment
 from pilotfish.xds.build.http_options import HTTP_OPTIONS, Upstream, as_downstream, speak
+from pilotfish.xds.build.load_balancing import balance
 from pilotfish.xds.build.outlier_detection import detect_outliers
 from pilotfish.xds.entries import serialise
 
@@ -47,8 +49,8 @@ class ServiceName(Record):
 
 
 class ClusterSpec(Record):
-    """An outbound cluster. `endpoints` are those of DNS clusters alone; `port_override` that of ORIGINAL_DST ones;
-    `rule` is the DestinationRule that says how the cluster is used.
+    """An outbound cluster. `endpoints` and `preferred` are those of DNS clusters alone; `port_override` that of
+    ORIGINAL_DST ones; `rule` is the DestinationRule that says how the cluster is used.
     """
 
     type_url: ClassVar[str] = source.CLUSTER
@@ -66,6 +68,7 @@ class ClusterSpec(Record):
     service: ServiceName | None = None
     rule: ObjectKey | None = None
     policy: ClusterPolicy = NO_POLICY
+    preferred: Preference | None = None
 
     def body(self) -> bytes:
         return serialise(outbound_cluster(self))
@@ -114,7 +117,7 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
     match spec.discovery:
         case Discovery.EDS:
             cluster.type = cluster_pb2.Cluster.EDS
-            cluster.lb_policy = cluster_pb2.Cluster.LEAST_REQUEST
+            balance(cluster, spec.policy.load_balancer)
             cluster.eds_cluster_config.service_name = spec.assignment or spec.name
             cluster.eds_cluster_config.eds_config.CopyFrom(common.from_ads())
         case Discovery.ORIGINAL_DST:
@@ -122,10 +125,10 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
             if spec.port_override:
                 cluster.original_dst_lb_config.upstream_port_override.value = spec.port_override
         case Discovery.STRICT_DNS | Discovery.LOGICAL_DNS:
-            cluster.lb_policy = cluster_pb2.Cluster.LEAST_REQUEST
+            balance(cluster, spec.policy.load_balancer)
             cluster.cluster_type.name = "envoy.clusters.dns"
             cluster.cluster_type.typed_config.CopyFrom(common.any_of(_dns(spec)))
-            cluster.load_assignment.CopyFrom(load_assignment(spec.name, spec.endpoints))
+            cluster.load_assignment.CopyFrom(load_assignment(spec.name, spec.endpoints, spec.preferred))
         case Discovery.DYNAMIC_DNS:
             cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
             cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
@@ -133,6 +136,8 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
     limit(cluster, spec.policy)
     if spec.policy.outlier_detection is not None:
         detect_outliers(cluster, spec.policy.outlier_detection)
+    if spec.policy.weighted_localities:
+        cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
     speak(cluster, spec.upstream, spec.policy)
     _call(cluster, spec.service)
     return cluster

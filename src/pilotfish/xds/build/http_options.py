@@ -13,6 +13,7 @@ from pilotfish.mesh.durations import parse_duration
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.xds.build import common
 from pilotfish.xds.build.cluster_policy import NO_POLICY, ClusterPolicy
+from pilotfish.xds.build.load_balancing import hash_policies
 from pilotfish.xds.build.outlier_detection import failing_statuses
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -54,6 +55,7 @@ def speak(cluster: cluster_pb2.Cluster, upstream: Upstream, policy: ClusterPolic
     if policy.outlier_detection is not None and policy.outlier_detection.outlier_detection_http_error_codes:
         codes = policy.outlier_detection.outlier_detection_http_error_codes
         options.outlier_detection.error_matcher.CopyFrom(failing_statuses(codes))
+    options.hash_policy.extend(hash_policies(policy.load_balancer))
     if upstream is Upstream.HTTP1 and not options.ListFields():
         return
     _version(options, upstream, policy.connection_pool.http or HTTPSettings())
