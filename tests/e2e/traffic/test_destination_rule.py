@@ -1,12 +1,13 @@
-"""DestinationRules: subsets, load balancers, pools, outliers and TLS, seen from the servers."""
+"""DestinationRules: subsets, connection pools and outliers, seen from the servers."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from traffic.cases import Case, case, http
+from traffic.cases import Answer, Case, case, http, http2, tcp
 
 pytestmark = pytest.mark.root
 
@@ -17,12 +18,46 @@ metadata: {name: $name}
 spec:
   host: $host
 """
+OUTSIDE = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: $name}
+spec:
+  hosts: [$name.test]
+  resolution: STATIC
+  ports:
+  - {number: 80, name: http, protocol: HTTP, targetPort: $outside_http}
+  - {number: 81, name: http2, protocol: HTTP2, targetPort: $outside_http2}
+  - {number: 83, name: tcp, protocol: TCP, targetPort: $outside_tcp}
+  endpoints: [{address: $outside}]
+"""
+"""A server without a sidecar, which sees the connections of the client's proxy themselves."""
 SUBSETS = """
   subsets:
   - {name: one, labels: {version: v1}}
   - {name: two, labels: {version: v2}}
   - {name: none, labels: {version: v9}}
 """
+
+
+def outside(what: str, policy: str, *steps: Any, settle: Any = None) -> Case:
+    """A case whose policy is for the server outside."""
+    manifest = RULE.replace("$host", "$name.test") + f"  trafficPolicy:\n{policy}\n"
+    return case(what, manifest, *steps, service=OUTSIDE, settle=settle)
+
+
+def by_status(answer: Answer) -> Any:
+    return answer["status"]
+
+
+def connections(found: list[Answer]) -> int:
+    return len({answer["echo"]["connection"] for answer in found})
+
+
+def a_few_pass(found: list[Answer]) -> None:
+    counts = Counter(map(by_status, found))
+    assert 1 <= counts[200] <= 4, counts
+    assert counts[200] + counts[503] == len(found), counts
 
 
 SUBSET_CASES = [
@@ -84,9 +119,181 @@ spec:
   - {address: $b_v2, labels: {colour: blue}}
 """,
     ),
+    case(
+        "a subset's policy goes before its host's",
+        """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: $name}
+spec:
+  host: $name.test
+  trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}
+  subsets:
+  - {name: same}
+  - {name: other, trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: DO_NOT_UPGRADE}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name}
+spec:
+  hosts: [$name.test]
+  http:
+  - match: [{uri: {prefix: /other}}]
+    route: [{destination: {host: $name.test, subset: other}}]
+  - match: [{uri: {prefix: /same}}]
+    route: [{destination: {host: $name.test, subset: same}}]
+""",
+        http("http://$name.test/same", arrives={"protocol": "HTTP/2"}),
+        http("http://$name.test/other", arrives={"protocol": "HTTP/1.1"}),
+        service=OUTSIDE,
+    ),
+]
+
+POOL_CASES = [
+    outside(
+        "connections and pending requests",
+        "    connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}",
+        http(
+            "http://$name.test/",
+            count=12,
+            concurrency=12,
+            instruct={"delay": 0.4},
+            status=lambda code: code in (200, 503),
+            arrives={},
+            check=a_few_pass,
+        ),
+        settle=http("http://$name.test/"),
+    ),
+    outside(
+        "requests of HTTP/2",
+        "    connectionPool: {http: {http2MaxRequests: 2}}",
+        http2(
+            "http://$name.test:81/",
+            count=12,
+            concurrency=12,
+            instruct={"delay": 0.4},
+            status=lambda code: code in (200, 503),
+            arrives={},
+            check=a_few_pass,
+        ),
+        settle=http2("http://$name.test:81/"),
+    ),
+    outside(
+        "requests of a connection",
+        "    connectionPool: {http: {maxRequestsPerConnection: 1}}",
+        http(
+            "http://$name.test/",
+            count=6,
+            concurrency=1,
+            by=lambda answer: answer["status"],
+            shares={200: 1.0},
+            check=lambda found: _is(connections(found), 6),
+        ),
+    ),
+    outside(
+        "connections are kept by default",
+        "    connectionPool: {http: {maxRetries: 3}}",
+        http("http://$name.test/", count=6, concurrency=1, check=lambda found: _is(connections(found), 1)),
+    ),
+    outside(
+        "upgrade to HTTP/2",
+        "    connectionPool: {http: {h2UpgradePolicy: UPGRADE}}",
+        http("http://$name.test/", arrives={"protocol": "HTTP/2"}),
+    ),
+    outside(
+        "the client's protocol",
+        "    connectionPool: {http: {useClientProtocol: true}}",
+        http("http://$name.test/", arrives={"protocol": "HTTP/1.1"}),
+        http2("http://$name.test/", arrives={"protocol": "HTTP/2"}),
+    ),
+    outside(
+        "a TCP connection that is idle for long",
+        "    connectionPool: {tcp: {idleTimeout: 0.3s}}",
+        tcp("tcp://$name.test:83", instruct={"delay": 8}, error="closed without an answer", took=(0.3, 4.0)),
+        settle=tcp("tcp://$name.test:83"),
+    ),
+    outside(
+        "the longest that a connection lasts",
+        "    connectionPool: {tcp: {maxConnectionDuration: 0.3s}}",
+        tcp("tcp://$name.test:83", instruct={"delay": 8}, error="closed without an answer", took=(0.2, 4.0)),
+        settle=tcp("tcp://$name.test:83"),
+    ),
+    outside(
+        "a policy of one port",
+        """    connectionPool: {http: {h2UpgradePolicy: UPGRADE}}
+    portLevelSettings:
+    - port: {number: 80}
+      connectionPool: {http: {h2UpgradePolicy: DO_NOT_UPGRADE}}""",
+        http("http://$name.test/", arrives={"protocol": "HTTP/1.1"}),
+    ),
+]
+
+OUTLIER_CASES = [
+    case(
+        "errors in a row",
+        RULE
+        + """
+  trafficPolicy:
+    outlierDetection: {consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 60s, maxEjectionPercent: 100}
+""",
+        http(
+            "http://$name/",
+            count=40,
+            status=lambda code: code in (200, 500),
+            by=by_status,
+            instruct={"status": 500, "only": "v1"},
+            arrives={},
+            check=lambda found: _fails(found, 500),
+        ),
+        http("http://$name/", count=60, shares={"v2": 0.5, "v3": 0.5}),
+        settle=http("http://$name/"),
+    ),
+    case(
+        "errors of a gateway in a row; others do not count",
+        RULE
+        + """
+  trafficPolicy:
+    outlierDetection:
+      consecutive5xxErrors: 0
+      consecutiveGatewayErrors: 3
+      interval: 1s
+      baseEjectionTime: 60s
+      maxEjectionPercent: 100
+""",
+        http(
+            "http://$name/",
+            count=40,
+            status=lambda code: code in (200, 500),
+            arrives={},
+            instruct={"status": 500, "only": "v2"},
+        ),
+        http(
+            "http://$name/",
+            count=40,
+            status=lambda code: code in (200, 502),
+            arrives={},
+            instruct={"status": 502, "only": "v1"},
+            check=lambda found: _fails(found, 502),
+        ),
+        http("http://$name/", count=60, shares={"v2": 0.5, "v3": 0.5}),
+        settle=http("http://$name/"),
+    ),
 ]
 
 
-@pytest.mark.parametrize("case", SUBSET_CASES, ids=str)
+def _is(found: int, expected: int) -> None:
+    assert found == expected
+
+
+def _fails(found: list[Answer], status: int) -> None:
+    """As often as it takes to be ejected, and a few more that were on their way."""
+    count = sum(answer["status"] == status for answer in found)
+    assert 3 <= count <= 3 + 8, count
+
+
+CASES = [*SUBSET_CASES, *POOL_CASES, *OUTLIER_CASES]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_destination_rule(case: Case, site: Any) -> None:
     site.check(case)
