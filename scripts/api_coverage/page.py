@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from scripts.api_coverage.fields import Field, Table
 from scripts.api_coverage.usage import END_TO_END, FEATURES, Usage
@@ -24,12 +24,14 @@ test counts as not honoured.
 | kind | fields | honoured | changes nothing yet | no test |
 | --- | --- | --- | --- | --- |
 """
+Named = Mapping[tuple[str, str], Collection[str]]
+NOTHING_NAMED: Named = {}
 YES, NO, UNTESTED = "yes", "no", "no test"
 
 
 def page(usage: Usage, before: str = "") -> str:
     """The whole page, as Markdown. Tests that were named before stay while they are right: the page changes little."""
-    named = frozenset(cell for line in before.splitlines() for cell in line.strip("| ").split(" | "))
+    named = _named(before)
     kinds = [(table, list(rows(table, usage, named))) for table in usage.tables.values()]
     summary = []
     for table, lines in kinds:
@@ -42,7 +44,17 @@ def page(usage: Usage, before: str = "") -> str:
     return text
 
 
-def rows(table: Table, usage: Usage, named: Collection[str] = ()) -> Iterator[tuple[str, int, str]]:
+def _named(text: str) -> Named:
+    """What a page says beside each field of each kind."""
+    found, kind = {}, ""
+    for line in text.splitlines():
+        kind = line.removeprefix("## ") if line.startswith("## ") else kind
+        if line.startswith("| `"):
+            found[kind, line.split("`")[1]] = line.strip("| ").split(" | ")
+    return found
+
+
+def rows(table: Table, usage: Usage, named: Named = NOTHING_NAMED) -> Iterator[tuple[str, int, str]]:
     """A verdict, how many fields it is about, and the line of the table. What is refused as a whole is one line."""
     refused: list[Field] = []
     for field in (*table.fields, None):
@@ -72,7 +84,7 @@ def _refused_row(table: Table, fields: list[Field]) -> tuple[str, int, str]:
     return NO, len(fields), f"| {name} | {NO} | | |"
 
 
-def _row(table: Table, field: Field, usage: Usage, named: Collection[str]) -> tuple[str, int, str]:
+def _row(table: Table, field: Field, usage: Usage, named: Named) -> tuple[str, int, str]:
     tests = usage.tests[table.kind]
     found = tests.get(field.path, set())
     verdict = YES if found else UNTESTED
@@ -83,9 +95,10 @@ def _row(table: Table, field: Field, usage: Usage, named: Collection[str]) -> tu
         shown += ", in part"
     name = f"`{field.path}`" + (f", as `{field.repeats}`" if field.repeats else "")
     sizes = {test: sum(test in others for others in tests.values()) for test in found}
-    columns = [_best(sizes, room, named) for room in (FEATURES, END_TO_END)]
+    cells = named.get((table.kind, field.path), ())
+    columns = [_best(sizes, room, cells) for room in (FEATURES, END_TO_END)]
     if found and not any(columns):
-        columns[0] = _best(sizes, "tests/unit", named)
+        columns[0] = _best(sizes, "tests/unit", cells)
     return verdict, 1, f"| {name} | {shown} | {columns[0]} | {columns[1]} |"
 
 

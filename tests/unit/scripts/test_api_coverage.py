@@ -78,7 +78,7 @@ def test_a_test_that_is_named_stays_while_it_is_right() -> None:
     tests = {f"tests/feature/test_x.py::test_{name}" for name in ("one", "two")}
     usage.tests["ServiceEntry"]["spec.hosts"] = tests
     named = page._words("tests/feature/test_x.py::test_two", "tests/feature")
-    for before, expected in (("", "test_one"), (f"| `spec.hosts` | yes | {named} |  |", "test_two")):
+    for before, expected in (("", "test_one"), (f"## ServiceEntry\n| `spec.hosts` | yes | {named} |  |", "test_two")):
         line = next(line for line in page.page(usage, before).splitlines() if line.startswith("| `spec.hosts` | yes"))
         assert expected in line
 
