@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from pilotfish.api import networking
 from pilotfish.api.meta import Object
+from pilotfish.api.networking.connection_pool import ConnectionPoolSettings
 from pilotfish.api.networking.destination import Destination
 from pilotfish.api.networking.sidecar import IstioEgressListener, IstioIngressListener, OutboundTrafficPolicy
+from pilotfish.mesh import protocols
 from pilotfish.mesh.hostnames import matches
+from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, Labels, ObjectKey, Record, labels_of
 
 _OWN, _ANY = ".", "*"
@@ -46,14 +49,32 @@ def bindings(egress: tuple[Egress, ...], namespace: str, hostname: str, port: in
     return tuple(dict.fromkeys(found.bind for found in of_port if found.imports(namespace, hostname)))
 
 
+class Ingress(Record):
+    """An ingress listener: a port of the workload, and where its program listens for it.
+
+    `address` is "" where that is the address to which the connection came, `target` 0 where it is the same port (and
+    where `address` is a Unix socket). `pool` limits the connections to the program.
+    """
+
+    port: int
+    protocol: Protocol
+    address: str = ""
+    target: int = 0
+    pool: ConnectionPoolSettings | None = None
+
+
 class SidecarScope(Record):
-    """A Sidecar. Without `egress` its workloads see the whole mesh; without `ingress` they serve what selects them."""
+    """A Sidecar. Without `egress` its workloads see the whole mesh; without `ingress` they serve what selects them.
+
+    `inbound_pool` limits the connections to all that they serve.
+    """
 
     source: ObjectKey
     created: str
     selector: Labels
     egress: tuple[Egress, ...]
-    ingress: tuple[IstioIngressListener, ...]
+    ingress: tuple[Ingress, ...]
+    inbound_pool: ConnectionPoolSettings | None
     outbound: OutboundTrafficPolicy | None
 
     @property
@@ -114,8 +135,24 @@ def _scope(key: ObjectKey, obj: networking.Sidecar) -> SidecarScope:
         created=obj.metadata.creation_timestamp or "",
         selector=labels_of(spec.workload_selector.labels) if spec.workload_selector else (),
         egress=tuple(_egress(listener, key.namespace) for listener in spec.egress),
-        ingress=spec.ingress,
+        ingress=tuple(_ingress(listener, spec.inbound_connection_pool) for listener in spec.ingress),
+        inbound_pool=spec.inbound_connection_pool,
         outbound=spec.outbound_traffic_policy,
+    )
+
+
+def _ingress(listener: IstioIngressListener, pool: ConnectionPoolSettings | None) -> Ingress:
+    """0.0.0.0 and [::] as an endpoint are the workload's own address (Istio)."""
+    endpoint = listener.default_endpoint
+    address, port = endpoint, "0"
+    if not endpoint.startswith("unix://"):
+        address, _, port = endpoint.rpartition(":")
+    return Ingress(
+        port=listener.port.number,
+        protocol=protocols.parse(listener.port.protocol),
+        address="" if address in ("0.0.0.0", "[::]") else address.strip("[]"),
+        target=int(port or 0),
+        pool=listener.connection_pool or pool,
     )
 
 

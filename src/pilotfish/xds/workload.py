@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pilotfish.api.joined import WORKLOAD_ADDRESS, WORKLOAD_ENTRY
+from pilotfish.api.networking.connection_pool import ConnectionPoolSettings
 from pilotfish.mesh.index import LabelIndex, MultiMap
 from pilotfish.mesh.model import Model, Touched
 from pilotfish.mesh.records import Labels, WorkloadKey, WorkloadKind
 from pilotfish.xds.audience import Audience
-from pilotfish.xds.build.clusters import InboundClusterSpec
+from pilotfish.xds.build.cluster_policy import NO_POLICY, ClusterPolicy
+from pilotfish.xds.build.clusters import InboundClusterSpec, ServiceName
 from pilotfish.xds.build.http_options import upstream_of
 from pilotfish.xds.build.inbound import InboundPort, VirtualInboundSpec
 from pilotfish.xds.entries import Spec
@@ -52,23 +54,44 @@ class Inbound(Part):
 
     def _wanted(self) -> Iterator[Spec]:
         settings = self._audience.settings
-        ports = []
+        served = [(port, cluster) for port, cluster in self._served() if not settings.reserved(port.number)]
+        yield from (cluster for _, cluster in served)
+        yield VirtualInboundSpec(self._audience.wildcard, tuple(port for port, _ in served), settings)
+
+    def _served(self) -> Iterator[tuple[InboundPort, InboundClusterSpec]]:
+        """The workload's ports: those that its Sidecar lists, else those of the services that select it."""
+        scope = self._model.sidecars.of(self.key.namespace, self.labels)
+        if scope is not None and scope.ingress:
+            for listener in scope.ingress:
+                port = InboundPort(listener.port, listener.port, listener.protocol)
+                address = listener.address or self._behind
+                yield port, self._cluster(port, listener.pool, address=address, target=listener.target)
+            return
+        pool = scope.inbound_pool if scope is not None else None
         workload = self._model.workload(self.key)
         for target in self._model.targets(self.key.namespace, self.labels, self.address, workload):
-            protocol = target.port.protocol
-            if settings.reserved(target.number):
-                continue
-            ports.append(InboundPort(target.number, target.port.number, protocol))
-            upstream = upstream_of(protocol)
-            yield InboundClusterSpec(
-                target.number,
-                upstream,
-                settings.connect_timeout,
-                self._audience.ipv6,
-                self._behind,
-                called(target.service),
-            )
-        yield VirtualInboundSpec(self._audience.wildcard, tuple(ports), settings)
+            port = InboundPort(target.number, target.port.number, target.port.protocol)
+            yield port, self._cluster(port, pool, address=self._behind, service=called(target.service))
+
+    def _cluster(
+        self,
+        port: InboundPort,
+        pool: ConnectionPoolSettings | None,
+        *,
+        address: str,
+        target: int = 0,
+        service: ServiceName | None = None,
+    ) -> InboundClusterSpec:
+        return InboundClusterSpec(
+            port.number,
+            upstream_of(port.protocol),
+            self._audience.settings.connect_timeout,
+            self._audience.ipv6,
+            address,
+            service,
+            target,
+            ClusterPolicy(connection_pool=pool) if pool is not None else NO_POLICY,
+        )
 
 
 def workload_of(node: ProxyNode) -> WorkloadKey:
@@ -103,8 +126,12 @@ class InboundIndex:
         self._labelled.discard(inbound)
 
     def touched(self, touched: Touched) -> set[Inbound]:
-        """Those whose workload changed, or is or was selected or listed by a host that changed."""
+        """Those whose workload changed, or is or was selected or listed by a host that changed; all of them when a
+        Sidecar did.
+        """
         found: set[Inbound] = set()
+        if touched.sidecars:
+            found.update(inbound for key in self._of for inbound in self._of[key])
         for key in touched.workloads:
             for inbound in self._of[key]:
                 self._labelled.put(inbound, inbound.key.namespace, inbound.labels)

@@ -244,6 +244,9 @@ def _sidecar(rng: random.Random, name: str, namespace: str) -> Object:
         spec["egress"].append({"hosts": ["./*"]})
     if rng.random() < 0.3:
         spec["outboundTrafficPolicy"] = {"mode": rng.choice(["ALLOW_ANY", "REGISTRY_ONLY"])}
+    if rng.random() < 0.3:
+        port = {"number": 8080, "protocol": rng.choice(["HTTP", "TCP"]), "name": "in"}
+        spec["ingress"] = [{"port": port, "defaultEndpoint": rng.choice(["127.0.0.1:9090", "0.0.0.0:9090"])}]
     if rng.random() < 0.5:
         spec["workloadSelector"] = {"labels": {"app": rng.choice("xy")}}
     metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}

@@ -75,7 +75,9 @@ class ClusterSpec(Record):
 
 
 class InboundClusterSpec(Record):
-    """The cluster of one port of the proxy's own workload, which listens where connections come for it, or `behind`."""
+    """The cluster of one port of the proxy's own workload, which listens where connections come for it, or `behind`
+    (an address or a Unix socket); there on the same port, or on `target`.
+    """
 
     type_url: ClassVar[str] = source.CLUSTER
 
@@ -85,6 +87,8 @@ class InboundClusterSpec(Record):
     ipv6: bool
     behind: str = ""
     service: ServiceName | None = None
+    target: int = 0
+    policy: ClusterPolicy = NO_POLICY
 
     @property
     def name(self) -> str:
@@ -148,13 +152,15 @@ def inbound_cluster(spec: InboundClusterSpec) -> cluster_pb2.Cluster:
     cluster = _cluster(spec.name, spec.connect_timeout)
     if spec.behind:
         cluster.type = cluster_pb2.Cluster.STATIC
-        cluster.load_assignment.CopyFrom(load_assignment(spec.name, (Endpoint(spec.behind, spec.port),)))
+        cluster.load_assignment.CopyFrom(load_assignment(spec.name, (Endpoint(spec.behind, spec.target or spec.port),)))
     else:
         _to_original_destination(cluster)
         cluster.cleanup_interval.CopyFrom(_NEVER)
+        if spec.target:
+            cluster.original_dst_lb_config.upstream_port_override.value = spec.target
         _bind(cluster, INBOUND_SOURCES[spec.ipv6])
-    limit(cluster)
-    speak(cluster, spec.upstream)
+    limit(cluster, spec.policy)
+    speak(cluster, spec.upstream, spec.policy)
     _call(cluster, spec.service)
     return cluster
 
