@@ -18,6 +18,7 @@ from pilotfish.xds import source
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build.gateway import GatewayChain, GatewayListenerSpec, RoutedChain
 from pilotfish.xds.build.http_routes import HttpRoute
+from pilotfish.xds.byte_routes import targets
 from pilotfish.xds.gateway_auto import AutoPassthrough
 from pilotfish.xds.gateway_bytes import GatewayBytes
 from pilotfish.xds.gateway_hosts import GatewayHosts, route_name
@@ -98,7 +99,7 @@ class Gateway(Part):
         return http_routes(routing, asker, lambda destination: self._cluster(routing, destination, server.port))
 
     def _targets(self, routing: Routing, route: tuple[RouteDestination, ...], port: int) -> tuple[tuple[str, int], ...]:
-        return tuple((self._cluster(routing, to.destination, port), to.weight) for to in route)
+        return targets(route, lambda destination: self._cluster(routing, destination, port))
 
     def _cluster(self, routing: Routing, destination: Destination, port: int) -> str:
         hostname = resolve(destination.host, routing.namespace, self._model.cluster_domain)

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from pilotfish.api.networking.destination import RouteDestination
-from pilotfish.api.networking.virtual_service import L4MatchAttributes, TLSMatchAttributes
 from pilotfish.mesh.listening import Listening
-from pilotfish.mesh.policies import Policies, Routing, gateway_name
+from pilotfish.mesh.policies import Policies, Routing
 from pilotfish.mesh.servers import Server, Termination, Tls, TlsDefaults
 from pilotfish.xds.build.gateway import BytesChain
+from pilotfish.xds.byte_routes import is_at
 
 Targets = Callable[[Routing, tuple[RouteDestination, ...], int], tuple[tuple[str, int], ...]]
 """The clusters of a VirtualService's destinations with their weights, for clients of a server's port."""
@@ -82,7 +82,9 @@ class GatewayBytes:
         """
         for routing in routings:
             for route in routing.spec.tcp:
-                means = not route.match or any(_means(match, server, routing.namespace) for match in route.match)
+                means = not route.match or any(
+                    is_at(match, server.gateway, server.port, routing.namespace) for match in route.match
+                )
                 if means and route.route:
                     names = server.hostnames if server.tls is Tls.TERMINATE else ()
                     targets = self._targets(routing, route.route, server.port)
@@ -100,11 +102,6 @@ class GatewayBytes:
             for route in routing.spec.tls:
                 for match in route.match if route.route else ():
                     names = tuple(dict.fromkeys(name.lower() for name in match.sni_hosts))
-                    if _means(match, server, routing.namespace) and taken.isdisjoint(names):
+                    if is_at(match, server.gateway, server.port, routing.namespace) and taken.isdisjoint(names):
                         taken.update(names)
                         yield BytesChain(self._targets(routing, route.route, server.port), names)
-
-
-def _means(match: L4MatchAttributes | TLSMatchAttributes, server: Server, namespace: str) -> bool:
-    gateways = {gateway_name(name, namespace) for name in match.gateways}
-    return match.port in (0, server.port) and (not gateways or server.gateway in gateways)

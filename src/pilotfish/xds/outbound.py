@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from pilotfish.api.networking.destination import Destination
 from pilotfish.mesh.hostnames import resolve
 from pilotfish.mesh.imports import CAPTURED
-from pilotfish.mesh.policies import MESH_GATEWAY, Rule
+from pilotfish.mesh.policies import MESH_GATEWAY, Routing, Rule
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, Host, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
@@ -21,7 +21,8 @@ from pilotfish.xds.build.http_routes import HttpRoute
 from pilotfish.xds.build.listeners import Chain, HttpChain, TcpChain
 from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHostSpec
 from pilotfish.xds.build.tcp_policy import tcp_policy
-from pilotfish.xds.http_routes import Asker, http_routes
+from pilotfish.xds.byte_routes import routed_chains
+from pilotfish.xds.http_routes import Asker, ClusterOf, http_routes
 from pilotfish.xds.upstreams import assignments, cluster_name, clusters, destination_cluster
 
 UNREGISTERED_PORT = 80
@@ -198,24 +199,32 @@ def _chains(
     *,
     anywhere: bool = False,
 ) -> tuple[Chain, ...]:
-    """Bytes to the service's cluster, and HTTP by routes where nothing says what the port speaks.
+    """Bytes to where the host's VirtualService sends them, else to its own cluster, and HTTP by routes where nothing
+    says what the port speaks.
 
-    Where the address does not tell whose a TLS connection is, its server name must; and where that is looked up.
+    TLS that a VirtualService routes at all goes nowhere else (Istio). Where the address does not tell whose a TLS
+    connection is, its server name must; and where that is looked up.
     """
     dynamic = service.resolution is Resolution.DYNAMIC_DNS
     name = port.protocol.is_tls and (anywhere or bool(ranges) or dynamic)
-    tcp = TcpChain(
-        cluster_name(service, port),
+    own = TcpChain(
+        ((cluster_name(service, port), 1),),
         ranges,
         server_names(service, audience) if name else (),
         lookup_port=int(port.target) if dynamic else 0,
         mongo=port.protocol is Protocol.MONGO,
         policy=tcp_policy(traffic_policy(seen.rule, port.number, default=audience.settings.default_policy)),
     )
+    routed: tuple[TcpChain, ...] = ()
+    if seen.routing is not None:
+        cluster_of = _cluster_of(seen, seen.routing, port.number, audience)
+        routed = routed_chains(seen, seen.routing, port, audience, cluster_of, own)
+    if port.protocol.is_tls:
+        return routed or (own,)
     if port.protocol is not Protocol.AUTO:
-        return (tcp,)
+        return *routed, own
     shared = anywhere or bool(ranges)
-    return tcp, HttpChain(str(port.number) if shared else _route_name(service, port))
+    return *routed, own, HttpChain(str(port.number) if shared else _route_name(service, port))
 
 
 def _route_name(service: Service, port: ServicePort) -> str:
@@ -232,13 +241,19 @@ def _written(seen: Seen, port: int, audience: Audience) -> tuple[HttpRoute, ...]
     routing = seen.routing
     if routing is None:
         return ()
+    asker = Asker(MESH_GATEWAY, port, audience.namespace, audience.labels)
+    return http_routes(routing, asker, _cluster_of(seen, routing, port, audience))
+
+
+def _cluster_of(seen: Seen, routing: Routing, port: int, audience: Audience) -> ClusterOf:
+    """What the destinations of a VirtualService mean to those who call a port of the host that it routes."""
 
     def cluster_of(destination: Destination) -> str:
         hostname = resolve(destination.host, routing.namespace, audience.settings.cluster_domain)
         found = seen.destination(hostname)
         return destination_cluster(destination, hostname, found.service if found else None, port)
 
-    return http_routes(routing, Asker(MESH_GATEWAY, port, audience.namespace, audience.labels), cluster_of)
+    return cluster_of
 
 
 def _unregistered(seen: Seen, audience: Audience) -> Iterator[WantedHost]:

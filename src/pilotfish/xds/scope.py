@@ -15,6 +15,7 @@ from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import ClusterSpec, FixedClusterSpec
 from pilotfish.xds.build.listeners import Chain, HttpChain, OutboundListenerSpec, TcpChain, VirtualOutboundSpec
 from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
+from pilotfish.xds.chains import apart
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.outbound import Claim, Outbound, outbound
 from pilotfish.xds.parts import Part
@@ -110,7 +111,7 @@ class Scope(Part):
         claims = self._claims.get((address, port))
         entries = self.entries(source.CLUSTER)
         for chain in claims.chains() if claims else ():
-            found = entries.get(chain.cluster) if isinstance(chain, TcpChain) else None
+            found = entries.get(chain.clusters[0]) if isinstance(chain, TcpChain) else None
             if found is not None and isinstance(found.spec, ClusterSpec):
                 return found.spec
         return None
@@ -233,24 +234,19 @@ class _Claims:
         )
 
     def chains(self) -> tuple[Chain, ...]:
-        """The chains of the listener: of two that match the same connections the oldest host's is there.
+        """The chains of the listener: what several hosts ask for the oldest has.
 
         A protocol in which the server speaks first cannot share a listener with one that must be looked at: the oldest
         of them has it (Istio drops the younger in the same way).
         """
-        found: dict[tuple[object, ...], Chain] = {}
         others = sorted(self._others.values(), key=lambda claim: claim.age)
+        http: tuple[Chain, ...] = ()
         if self._http:
             others = [claim for claim in others if not claim.protocol.server_first]
-            chain = next(iter(self._http.values()))
-            chain = HttpChain(chain.route, lookup=bool(self._looked_up))
-            found[chain.match] = chain
+            http = (HttpChain(next(iter(self._http.values())).route, lookup=bool(self._looked_up)),)
         elif others and any(claim.protocol.server_first for claim in others):
             others = [claim for claim in others if claim.protocol is others[0].protocol]
-        for claim in others:
-            for each in claim.chains:
-                found.setdefault(each.match, each)
-        return tuple(sorted(found.values(), key=_position))
+        return apart((*http, *(chain for claim in others for chain in claim.chains)))
 
 
 def _endpoints_alone(before: Seen, after: Seen) -> bool:
@@ -269,7 +265,3 @@ def _behind_listeners(found: Outbound) -> Iterable[tuple[str, str]]:
 
 def _hostname(virtual_host: str) -> str:
     return virtual_host.rpartition(":")[0].lower()
-
-
-def _position(chain: Chain) -> tuple[bool, str]:
-    return isinstance(chain, HttpChain), repr(chain.match) if isinstance(chain, TcpChain) else ""

@@ -189,6 +189,9 @@ def _virtual_service(rng: random.Random, name: str, namespace: str) -> Object:
     return decode(kinds.VIRTUAL_SERVICE, {"metadata": metadata, "spec": spec})
 
 
+CONNECTIONS = ({}, {"port": 90}, {"destinationSubnets": ["10.1.0.0/24"]}, {"sourceLabels": {"app": "x"}})
+
+
 def _routing(rng: random.Random, name: str, namespace: str) -> Object:
     """A VirtualService for sidecars."""
     hosts = rng.sample(["h.test", "*.test", "s0", "s1.a.svc.cluster.local", "*.w.test", "*"], rng.randint(1, 2))
@@ -199,6 +202,8 @@ def _routing(rng: random.Random, name: str, namespace: str) -> Object:
     spec = {
         "hosts": hosts,
         "http": [{"match": [rng.choice(matches)], "route": to, **_aside(rng)}],
+        "tls": [{"match": [{"sniHosts": rng.sample(["h.test", "a.test", "b.test"], 2)}], "route": to}],
+        "tcp": [{"match": [rng.choice(CONNECTIONS)], "route": to}],
         "exportTo": rng.choice([[], ["."], ["a"]]),
     }
     metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}

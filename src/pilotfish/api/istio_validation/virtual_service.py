@@ -54,10 +54,6 @@ def virtual_service_warnings(obj: VirtualService) -> Faults:
     """What is valid and probably not what was meant."""
     spec = obj.spec
     yield from gateway_name_warnings("spec.gateways", spec.gateways)
-    if not spec.gateways or MESH in spec.gateways:
-        for field, given in (("tls", spec.tls), ("tcp", spec.tcp)):
-            if given:
-                yield values.warning(f"spec.{field}", "gateways route so; sidecars do not yet")
     for position, http in enumerate(spec.http):
         yield from http_route_warnings(f"spec.http[{position}]", http)
     lists: tuple[tuple[str, Sequence[Route]], ...] = (("http", spec.http), ("tls", spec.tls), ("tcp", spec.tcp))

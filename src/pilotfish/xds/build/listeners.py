@@ -19,13 +19,14 @@ from pilotfish.xds.settings import ProxySettings
 
 
 class TcpChain(Record):
-    """Bytes to a cluster, for destinations in `ranges` and TLS server names in `server_names` where these are given.
+    """Bytes to clusters by their weights (`targets`), for destinations in `ranges` and TLS server names in
+    `server_names` where these are given.
 
     With a `lookup_port` the server name is looked up, to be reached at that port. `mongo`: the bytes are counted by
     MongoDB's protocol.
     """
 
-    cluster: str
+    targets: tuple[tuple[str, int], ...]
     ranges: tuple[str, ...] = ()
     server_names: tuple[str, ...] = ()
     lookup_port: int = 0
@@ -34,7 +35,7 @@ class TcpChain(Record):
 
     @property
     def clusters(self) -> tuple[str, ...]:
-        return (self.cluster,)
+        return tuple(cluster for cluster, _ in self.targets)
 
     @property
     def match(self) -> tuple[object, ...]:
@@ -158,8 +159,8 @@ def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.
         config = dynamic.by_server_name(chain.lookup_port, ipv6=":" in spec.address)
         built.filters.append(filters.network_filter("sni_dynamic_forward_proxy", config))
     if chain.mongo:
-        built.filters.append(filters.mongo(chain.cluster))
-    built.filters.append(filters.tcp_proxy(chain.cluster, spec.reporting, policy=chain.policy))
+        built.filters.append(filters.mongo(chain.clusters[0]))
+    built.filters.append(filters.weighted_tcp_proxy(chain.targets, spec.reporting, chain.policy))
     built.filter_chain_match.prefix_ranges.extend(map(common.cidr, chain.ranges))
     built.filter_chain_match.server_names.extend(chain.server_names)
     if not chain.ranges and not chain.server_names:
