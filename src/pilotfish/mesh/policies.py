@@ -15,15 +15,14 @@ from pilotfish.api import networking
 from pilotfish.api.meta import Object
 from pilotfish.api.networking.destination_rule import Subset, TrafficPolicy
 from pilotfish.api.networking.virtual_service import VirtualServiceSpec
+from pilotfish.mesh.delegates import Delegates
+from pilotfish.mesh.gateway_names import MESH_GATEWAY, gateway_name
 from pilotfish.mesh.hostnames import resolve
 from pilotfish.mesh.imports import Egress, bindings
 from pilotfish.mesh.index import HostnameMap, MultiMap
 from pilotfish.mesh.locality import looks_at
 from pilotfish.mesh.meshconfig import MeshConfig
 from pilotfish.mesh.records import Age, Host, Labels, ObjectKey, Record, Service, exported, labels_of, visible
-
-MESH_GATEWAY = "mesh"
-"""The gateway that stands for all sidecars (Istio)."""
 
 
 class Exports(Record):
@@ -135,6 +134,7 @@ class Policies:
         self._cluster_domain = cluster_domain
         self._root = root_namespace
         self._exports = exports
+        self._delegates = Delegates(cluster_domain)
         self._routings: dict[ObjectKey, Routing] = {}
         self._routings_of: HostnameMap[ObjectKey] = HostnameMap()  # host name or wildcard → its VirtualServices
         self._routings_to: MultiMap[str, ObjectKey] = MultiMap()  # destination → VirtualServices that lead there
@@ -189,6 +189,10 @@ class Policies:
             return policy.export_to
         return self._exports.virtual_services if isinstance(policy, Routing) else self._exports.destination_rules
 
+    def _delegates_to(self, delegate: ObjectKey, export_to: tuple[str, ...], namespace: str) -> bool:
+        reach = exported(export_to) or self._exports.virtual_services
+        return visible(reach, delegate.namespace, namespace)
+
     def _precedence(self, routing: Routing) -> tuple[int, Age]:
         reach = self._reach(routing)
         return 2 if "*" in reach else 0 if reach == (".",) else 1, routing.age
@@ -236,7 +240,7 @@ class Policies:
         self._exports = exports
         routed = (host for routing in self._routings.values() if not routing.export_to for host in routing.hosts)
         ruled = (rule.host for rule in self._rules.values() if not rule.export_to)
-        return frozenset((*routed, *ruled))
+        return frozenset((*routed, *ruled)).union(*map(self._route_again, self._delegates.roots()))
 
     def apply(self, before: Object | None, after: Object | None) -> frozenset[str]:
         """Take in a changed policy; gives the host names and wildcards of which it said or says something, among them
@@ -245,15 +249,21 @@ class Policies:
         match after if after is not None else before:
             case networking.VirtualService() as obj:
                 key = ObjectKey("VirtualService", obj.namespace, obj.name)
-                return self._route(key, obj if after is not None else None)
+                roots = self._delegates.put(key, obj if after is not None else None)
+                changed = self._route(key, obj if after is not None else None)
+                return changed.union(*map(self._route_again, roots))
             case networking.DestinationRule() as obj:
                 key = ObjectKey("DestinationRule", obj.namespace, obj.name)
                 return self._rule(key, obj if after is not None else None)
         return frozenset()
 
+    def _route_again(self, root: ObjectKey) -> frozenset[str]:
+        """Look again at a VirtualService whose delegates may not be what they were."""
+        return self._route(root, self._delegates.root(root))
+
     def _route(self, key: ObjectKey, obj: networking.VirtualService | None) -> frozenset[str]:
         before = self._routings.pop(key, None)
-        after = self._routing_of(key, obj) if obj is not None else None
+        after = self._routing_of(key, obj) if obj is not None and obj.spec.hosts else None
         if before is not None:
             for host in before.hosts:
                 self._routings_of.remove(host, key)
@@ -305,7 +315,7 @@ class Policies:
         return resolve(host, namespace, self._cluster_domain)
 
     def _routing_of(self, key: ObjectKey, obj: networking.VirtualService) -> Routing:
-        spec = obj.spec
+        spec = self._delegates.merged(obj, self._delegates_to)
         namespace = key.namespace
         return Routing(
             key=key,
@@ -329,11 +339,6 @@ class Policies:
             traffic_policy=spec.traffic_policy,
             subsets=spec.subsets,
         )
-
-
-def gateway_name(name: str, namespace: str) -> str:
-    """A gateway as "<namespace>/<name>"; "mesh" is no gateway and stays as it is."""
-    return name if name == MESH_GATEWAY or "/" in name else f"{namespace}/{name}"
 
 
 def _destinations(spec: VirtualServiceSpec) -> Iterator[str]:

@@ -12,8 +12,9 @@ import msgspec
 
 from pilotfish.api.networking.destination import RouteDestination
 from pilotfish.api.networking.virtual_service import L4MatchAttributes, TLSMatchAttributes
+from pilotfish.mesh.gateway_names import MESH_GATEWAY, gateway_name
 from pilotfish.mesh.hostnames import resolve
-from pilotfish.mesh.policies import MESH_GATEWAY, Routing, gateway_name
+from pilotfish.mesh.policies import Routing
 from pilotfish.mesh.records import ServicePort
 from pilotfish.mesh.seen import Seen
 from pilotfish.mesh.traffic_policy import traffic_policy

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from pilotfish.api.networking import http_route as api
 from pilotfish.api.networking.destination import Destination
 from pilotfish.mesh.durations import parse_duration
-from pilotfish.mesh.policies import Routing, gateway_name
+from pilotfish.mesh.gateway_names import gateway_name
+from pilotfish.mesh.policies import Routing
 from pilotfish.mesh.records import Labels, ObjectKey
 from pilotfish.xds.build.http_routes import (
     EVERY_PATH,

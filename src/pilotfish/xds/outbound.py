@@ -7,9 +7,10 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from pilotfish.api.networking.destination import Destination
+from pilotfish.mesh.gateway_names import MESH_GATEWAY
 from pilotfish.mesh.hostnames import resolve
 from pilotfish.mesh.imports import CAPTURED
-from pilotfish.mesh.policies import MESH_GATEWAY, Routing, Rule
+from pilotfish.mesh.policies import Routing, Rule
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, Host, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen

@@ -199,9 +199,13 @@ def _routing(rng: random.Random, name: str, namespace: str) -> Object:
     extra = rng.choice([{}, {"port": {"number": 80}}, {"subset": "v"}])
     host = rng.choice(["h.test", "s1", f"s{rng.randint(0, 3)}.b.svc.cluster.local"])
     to = [{"destination": {"host": host, **extra}}]
+    if rng.random() < 0.25:
+        spec: dict[str, Any] = {"http": [{"match": [{"uri": {"prefix": "/d"}}], "route": to}], "exportTo": ["a"]}
+        return decode(kinds.VIRTUAL_SERVICE, {"metadata": {"name": name, "namespace": namespace}, "spec": spec})
+    delegate = {"name": f"v{rng.randint(0, 3)}", "namespace": rng.choice(NAMESPACES)}
     spec = {
         "hosts": hosts,
-        "http": [{"match": [rng.choice(matches)], "route": to, **_aside(rng)}],
+        "http": [{"match": [rng.choice(matches)], "route": to, **_aside(rng)}, {"delegate": delegate}],
         "tls": [{"match": [{"sniHosts": rng.sample(["h.test", "a.test", "b.test"], 2)}], "route": to}],
         "tcp": [{"match": [rng.choice(CONNECTIONS)], "route": to}],
         "exportTo": rng.choice([[], ["."], ["a"]]),

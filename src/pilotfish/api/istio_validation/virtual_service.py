@@ -26,9 +26,6 @@ from pilotfish.api.one_of import one_of_faults
 MESH = "mesh"
 """The gateway that stands for all sidecars."""
 
-VIRTUAL_SERVICE_NOT_HONOURED = frozenset({"spec.http[].delegate"})
-"""Fields of a VirtualService that are accepted and change nothing yet."""
-
 
 def virtual_service(obj: VirtualService) -> Faults:
     """The faults of a VirtualService."""

@@ -251,8 +251,3 @@ def test_a_route_without_a_match_of_its_own_is_never_used(warnings):
     routes = [{"match": [{"port": 80}], "route": TO}, {"match": [{"port": 80}], "route": TO}]
     found = warnings("virtualservice", a_service(tcp=routes, gateways=["a/b"]))
     assert list(found) == ["spec.tcp[1].match[0]", "spec.tcp[1]"]
-
-
-def test_what_sidecars_do_not_do_yet_is_said(warnings):
-    routes = [{"match": [{"port": 80}], "route": TO}]
-    assert list(warnings("virtualservice", a_service(tcp=routes, gateways=["mesh", "a/b"]))) == ["spec.tcp"]
