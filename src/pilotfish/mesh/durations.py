@@ -43,3 +43,8 @@ def encode_hook(value: Any) -> Any:
     if isinstance(value, Duration):
         return str(value)
     raise NotImplementedError(f"{type(value)} is not a configuration type")
+
+
+def seconds(text: str | None) -> float:
+    """A duration that may be left out: 0 then. Raises ValueError for what is no duration."""
+    return float(parse_duration(text)) if text else 0.0

@@ -15,9 +15,11 @@ from msgspec import field
 
 from pilotfish.api.decode import field_error, present_paths, unknown_fields
 from pilotfish.api.errors import FieldError, Invalid
+from pilotfish.api.istio_validation.http_route import http_retries
 from pilotfish.api.istio_validation.load_balancer import locality as locality_faults
 from pilotfish.api.meta import Document, Struct
 from pilotfish.api.networking.connection_pool import TcpKeepalive
+from pilotfish.api.networking.http_route import HTTPRetry
 from pilotfish.api.networking.load_balancer import LocalityLoadBalancerSetting
 from pilotfish.api.networking.proxy_config import ProxyImage
 from pilotfish.mesh import default_policy, providers
@@ -169,7 +171,7 @@ class MeshConfig(Struct):
     extension_providers: tuple[ExtensionProvider, ...] = ()
     default_providers: DefaultProviders = DefaultProviders()
     discovery_selectors: Any = None
-    default_http_retry_policy: Any = None
+    default_http_retry_policy: HTTPRetry | None = None
     mesh_mtls: Any = field(name="meshMTLS", default=None)
     tls_defaults: TLSConfig = TLSConfig()
     default_traffic_policy: DefaultTrafficPolicy | None = None
@@ -182,6 +184,7 @@ _HONOURED = {
     "accessLogFormat",
     "connectTimeout",
     "defaultConfig",
+    "defaultHttpRetryPolicy",
     "defaultProviders",
     "defaultServiceExportTo",
     "defaultTrafficPolicy",
@@ -337,6 +340,8 @@ def _faults(config: MeshConfig, path: str) -> Iterator[FieldError]:
     yield from _proxy_faults(config.default_config, _below(path, "defaultConfig"))
     yield from providers.faults(config.extension_providers, _below(path, "extensionProviders"))
     yield from locality_faults(_below(path, "localityLbSetting"), config.locality_lb_setting)
+    if config.default_http_retry_policy is not None:
+        yield from http_retries(_below(path, "defaultHttpRetryPolicy"), config.default_http_retry_policy)
     if config.default_traffic_policy is not None:
         yield from default_policy.faults(config.default_traffic_policy, _below(path, "defaultTrafficPolicy"))
     modes = (

@@ -95,7 +95,9 @@ class Gateway(Part):
     def _routes(self, routing: Routing, server: Server) -> tuple[HttpRoute, ...]:
         group = self.group
         tls = server.tls is Tls.TERMINATE
-        asker = Asker(server.gateway, server.port, group.audience.namespace, group.labels, tls)
+        asker = Asker(
+            server.gateway, server.port, group.audience.namespace, group.labels, tls, group.audience.settings.retries
+        )
         return http_routes(routing, asker, lambda destination: self._cluster(routing, destination, server.port))
 
     def _targets(self, routing: Routing, route: tuple[RouteDestination, ...], port: int) -> tuple[tuple[str, int], ...]:

@@ -7,19 +7,17 @@ request is left out.
 from __future__ import annotations
 
 import base64
-import http
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from pilotfish.api.networking import http_route as api
 from pilotfish.api.networking.destination import Destination
-from pilotfish.mesh.durations import parse_duration
+from pilotfish.mesh.durations import seconds
 from pilotfish.mesh.gateway_names import gateway_name
 from pilotfish.mesh.policies import Routing
 from pilotfish.mesh.records import Labels, ObjectKey
 from pilotfish.xds.build.http_routes import (
     EVERY_PATH,
-    RETRY_ON,
     Forward,
     HeaderChanges,
     HeaderMatch,
@@ -27,10 +25,11 @@ from pilotfish.xds.build.http_routes import (
     Redirect,
     RequestMatch,
     Respond,
-    Retries,
     Target,
 )
+from pilotfish.xds.build.retries import BY_DEFAULT, Retries
 from pilotfish.xds.build.texts import How
+from pilotfish.xds.retries import retries_of
 from pilotfish.xds.route_filters import cors_of, fault_of, mirrors_of, text_of
 
 ClusterOf = Callable[[Destination], str]
@@ -41,7 +40,8 @@ _AUTHORITY = ("host", ":authority")
 
 class Asker(NamedTuple):
     """Whom routes are for: requests to a port of a gateway ("<namespace>/<name>", or "mesh" for sidecars), through
-    proxies of a namespace that have these labels. `tls`: the requests came over TLS.
+    proxies of a namespace that have these labels. `tls`: the requests came over TLS. `retries`: what holds
+    where a route says nothing of them.
     """
 
     gateway: str
@@ -49,6 +49,7 @@ class Asker(NamedTuple):
     namespace: str
     labels: Labels = ()
     tls: bool = False
+    retries: Retries | None = BY_DEFAULT
 
 
 def http_routes(routing: Routing, asker: Asker, cluster_of: ClusterOf) -> tuple[HttpRoute, ...]:
@@ -104,8 +105,8 @@ def _action(route: api.HTTPRoute, asker: Asker, cluster_of: ClusterOf) -> Forwar
     regex = rewrite.uri_regex_rewrite
     return Forward(
         targets=tuple(_targets(route, cluster_of)),
-        timeout=_seconds(route.timeout),
-        retries=_retries(route.retries),
+        timeout=seconds(route.timeout),
+        retries=retries_of(route.retries, asker.retries),
         path=rewrite.uri,
         path_regex=(regex.match, regex.rewrite) if regex is not None else None,
         authority=rewrite.authority or _authority(route.headers.request),
@@ -142,31 +143,6 @@ def _targets(route: api.HTTPRoute, cluster_of: ClusterOf) -> Iterator[Target]:
         request, response = to.headers.request, to.headers.response
         cluster = cluster_of(to.destination)
         yield Target(cluster, to.weight, _changes(request), _changes(response), _authority(request))
-
-
-def _retries(policy: api.HTTPRetry | None) -> Retries | None:
-    if policy is None:
-        return Retries()
-    if policy.attempts <= 0:
-        return None
-    words = [word.strip() for word in policy.retry_on.split(",") if word.strip()]
-    codes = tuple(int(word) for word in words if _is_status(word))
-    conditions = [word for word in words if not _is_status(word)]
-    if codes and "retriable-status-codes" not in conditions:
-        conditions.append("retriable-status-codes")
-    return Retries(
-        attempts=policy.attempts,
-        conditions=",".join(conditions) if words else RETRY_ON,
-        codes=codes,
-        try_timeout=_seconds(policy.per_try_timeout),
-        other_hosts=policy.retry_ignore_previous_hosts is not False,
-        other_localities=bool(policy.retry_remote_localities),
-        back_off=_seconds(policy.backoff),
-    )
-
-
-def _is_status(word: str) -> bool:
-    return word.isdecimal() and int(word) in {status.value for status in http.HTTPStatus}
 
 
 def _redirect(redirect: api.HTTPRedirect, asker: Asker) -> Redirect:
@@ -216,7 +192,3 @@ def _authority(operations: api.HeaderOperations) -> str:
             if name.lower() in _AUTHORITY:
                 return value
     return ""
-
-
-def _seconds(text: str | None) -> float:
-    return float(parse_duration(text)) if text else 0.0

@@ -234,7 +234,9 @@ def _route_name(service: Service, port: ServicePort) -> str:
 
 def _routes(seen: Seen, service: Service, port: ServicePort, audience: Audience) -> tuple[Route | HttpRoute, ...]:
     """Where requests to a port of a host go: where its VirtualService says, else all to the host."""
-    return _written(seen, port.number, audience) or (Route(cluster_name(service, port)),)
+    return _written(seen, port.number, audience) or (
+        Route(cluster_name(service, port), retries=audience.settings.retries),
+    )
 
 
 def _written(seen: Seen, port: int, audience: Audience) -> tuple[HttpRoute, ...]:
@@ -242,7 +244,7 @@ def _written(seen: Seen, port: int, audience: Audience) -> tuple[HttpRoute, ...]
     routing = seen.routing
     if routing is None:
         return ()
-    asker = Asker(MESH_GATEWAY, port, audience.namespace, audience.labels)
+    asker = Asker(MESH_GATEWAY, port, audience.namespace, audience.labels, retries=audience.settings.retries)
     return http_routes(routing, asker, _cluster_of(seen, routing, port, audience))
 
 

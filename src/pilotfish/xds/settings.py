@@ -11,7 +11,9 @@ from pilotfish.mesh.reporting import NOTHING, Reporting
 from pilotfish.mesh.servers import TLS_VERSIONS, TlsDefaults
 from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds.build import names
+from pilotfish.xds.build.retries import BY_DEFAULT, Retries
 from pilotfish.xds.collectors import reachable
+from pilotfish.xds.retries import retries_of
 
 ALLOCATED_RANGES = ("240.240.0.0/16", "2001:2::/48")
 """From which hosts without an address get one."""
@@ -35,6 +37,7 @@ class ProxySettings(Record):
 
     `h2_upgrade`: HTTP ports speak HTTP/2 unless a rule says otherwise; `default_policy` is for hosts that have none;
     `locality` says which endpoints clients prefer by where they are, for the same.
+    `retries` holds where no route says how requests are tried again.
     `client` and `server` are what is reported of outbound and inbound traffic; `listener_log`: also of connections that
     no listener knew what to do with.
     """
@@ -50,6 +53,7 @@ class ProxySettings(Record):
     h2_upgrade: bool = False
     default_policy: DefaultTrafficPolicy = NOTHING_SAID
     locality: LocalitySetting | None = LocalitySetting()
+    retries: Retries | None = BY_DEFAULT
     outbound_port: int = 15001
     inbound_port: int = 15006
     cluster_domain: str = "cluster.local"
@@ -105,6 +109,7 @@ def settings_of(
         h2_upgrade=mesh.h2_upgrade_policy == "UPGRADE",
         default_policy=mesh.default_traffic_policy or NOTHING_SAID,
         locality=locality_setting(mesh.locality_lb_setting),
+        retries=retries_of(mesh.default_http_retry_policy, BY_DEFAULT),
         outbound_port=mesh.proxy_listen_port,
         inbound_port=mesh.proxy_inbound_listen_port,
         cluster_domain=cluster_domain,

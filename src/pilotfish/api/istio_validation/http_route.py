@@ -67,7 +67,7 @@ def http_route(path: str, route: HTTPRoute, *, delegate: bool, for_gateways: boo
     if route.rewrite:
         yield from _rewrite(f"{path}.rewrite", route.rewrite)
     if route.retries:
-        yield from _retries(f"{path}.retries", route.retries)
+        yield from http_retries(f"{path}.retries", route.retries)
     if route.fault:
         yield from _fault(f"{path}.fault", route.fault)
     if route.cors_policy:
@@ -217,7 +217,8 @@ def _rewrite(path: str, rewrite: HTTPRewrite) -> Faults:
             yield required(f"{path}.uriRegexRewrite.rewrite", "say what the match becomes")
 
 
-def _retries(path: str, retries: HTTPRetry) -> Faults:
+def http_retries(path: str, retries: HTTPRetry) -> Faults:
+    """The faults of a policy of retries."""
     yield from values.not_negative(f"{path}.attempts", retries.attempts)
     configured = retries.per_try_timeout or retries.retry_on or retries.retry_remote_localities is not None
     if retries.attempts == 0 and configured:

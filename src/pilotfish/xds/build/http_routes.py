@@ -6,17 +6,13 @@ from collections.abc import Iterator
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2
-from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
-from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from pilotfish.mesh.records import ObjectKey, Record
 from pilotfish.xds.build import common
+from pilotfish.xds.build.retries import Retries, try_again
 from pilotfish.xds.build.route_filters import Cors, Fault, filter_configs, fraction
 from pilotfish.xds.build.texts import How, Text, string_matcher
-
-RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
-"""When Istio has requests tried again by default."""
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -65,18 +61,6 @@ class Target(Record):
     request: HeaderChanges = NO_CHANGES
     response: HeaderChanges = NO_CHANGES
     authority: str = ""
-
-
-class Retries(Record):
-    """`attempts` after the first; times in seconds, 0 for Envoy's own."""
-
-    attempts: int = 2
-    conditions: str = RETRY_ON
-    codes: tuple[int, ...] = ()
-    try_timeout: float = 0.0
-    other_hosts: bool = True
-    other_localities: bool = False
-    back_off: float = 0.0
 
 
 class Mirror(Record):
@@ -232,7 +216,7 @@ def _forward(route: route_components_pb2.Route, spec: Forward) -> None:
     else:
         action.weighted_clusters.clusters.extend(map(_weighted, spec.targets))
     if spec.retries is not None:
-        _retry(action.retry_policy, spec.retries)
+        try_again(action.retry_policy, spec.retries)
     for mirror in spec.mirrors:
         copies = action.request_mirror_policies.add(cluster=mirror.cluster)
         copies.runtime_fraction.default_value.CopyFrom(fraction(mirror.share))
@@ -253,24 +237,6 @@ def _weighted(target: Target) -> route_components_pb2.WeightedCluster.ClusterWei
     if target.authority:
         weighted.host_rewrite_literal = target.authority
     return weighted
-
-
-def _retry(policy: route_components_pb2.RetryPolicy, spec: Retries) -> None:
-    policy.retry_on = spec.conditions
-    policy.num_retries.value = spec.attempts
-    policy.retriable_status_codes.extend(spec.codes)
-    policy.host_selection_retry_max_attempts = 5
-    if spec.other_hosts:
-        other = policy.retry_host_predicate.add(name="envoy.retry_host_predicates.previous_hosts")
-        other.typed_config.CopyFrom(common.any_of(previous_hosts_pb2.PreviousHostsPredicate()))
-    if spec.other_localities:
-        policy.retry_priority.name = "envoy.retry_priorities.previous_priorities"
-        each_time = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=2)
-        policy.retry_priority.typed_config.CopyFrom(common.any_of(each_time))
-    if spec.try_timeout:
-        policy.per_try_timeout.CopyFrom(common.duration(spec.try_timeout))
-    if spec.back_off:
-        policy.retry_back_off.base_interval.CopyFrom(common.duration(spec.back_off))
 
 
 def _redirect(spec: Redirect) -> route_components_pb2.RedirectAction:

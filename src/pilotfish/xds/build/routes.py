@@ -11,13 +11,13 @@ import weakref
 from typing import ClassVar
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
-from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from pilotfish.mesh.records import Record
 from pilotfish.xds import source
-from pilotfish.xds.build import common, names
-from pilotfish.xds.build.http_routes import RETRY_ON, HttpRoute, http_route
+from pilotfish.xds.build import names
+from pilotfish.xds.build.http_routes import HttpRoute, http_route
+from pilotfish.xds.build.retries import BY_DEFAULT, Retries, try_again
 from pilotfish.xds.entries import serialise
 
 DEFAULT_ROUTE = "default"
@@ -30,6 +30,7 @@ class Route(Record):
 
     cluster: str
     name: str = DEFAULT_ROUTE
+    retries: Retries | None = BY_DEFAULT
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -101,14 +102,10 @@ def virtual_host(spec: VirtualHostSpec) -> route_components_pb2.VirtualHost:
 
 
 def outbound_route(spec: Route) -> route_components_pb2.Route:
-    """To the cluster, without a limit of time, twice again where nothing was processed (Istio's defaults)."""
+    """To the cluster, without a limit of time."""
     route = _route(spec)
-    policy = route.route.retry_policy
-    policy.retry_on = RETRY_ON
-    policy.num_retries.value = 2
-    policy.host_selection_retry_max_attempts = 5
-    other = policy.retry_host_predicate.add(name="envoy.retry_host_predicates.previous_hosts")
-    other.typed_config.CopyFrom(common.any_of(previous_hosts_pb2.PreviousHostsPredicate()))
+    if spec.retries is not None:
+        try_again(route.route.retry_policy, spec.retries)
     return route
 
 
