@@ -164,3 +164,18 @@ def test_a_sidecar_on_demand_has_the_clusters_to_which_connections_go(mesh: Any)
     mesh.dns().config.asked(NAME_TABLE_TYPE, [demand_name(Demand("10.0.0.9", NAMED))], (), ())
     assert {DB, OTHER} <= client.names("clusters")
     assert chains(client, "10.1.0.5_5432") == [({}, OTHER)]
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        f"tls: [{{match: [{{sniHosts: [db.test]}}], {TO_OTHER}}}]",
+        "tcp: [{route: [{destination: {host: db}, weight: 1}, {destination: {host: other}, weight: 1}]}]",
+    ],
+)
+def test_a_sidecar_on_demand_always_has_hosts_of_which_the_address_is_not_all(mesh: Any, routes: str) -> None:
+    """To an address that is new to the proxy connections go at once, and to one cluster."""
+    client = mesh.sidecar(metadata={"DNS_CAPTURE": "true"})
+    mesh.apply(SERVICES + "---\n" + virtual_service(routes))
+    assert OTHER in client.names("clusters")
+    assert "10.1.0.5_443" in client.names("listeners")

@@ -53,8 +53,8 @@ def only_route(mesh: Any, route: str) -> dict[str, Any]:
     ("fault", "expected"),
     [
         (
-            "{delay: {fixedDelay: 1.5s, percentage: {value: 0.29}}}",
-            {"delay": {"fixed_delay": "1.500s", "percentage": {"numerator": 2900, "denominator": "MILLION"}}},
+            "{delay: {fixedDelay: 1.5s, percentage: {value: 0.57}}}",
+            {"delay": {"fixed_delay": "1.500s", "percentage": {"numerator": 5700, "denominator": "MILLION"}}},
         ),
         (
             "{delay: {fixedDelay: 1s, percent: 7}}",

@@ -127,7 +127,8 @@ def announced(seen: Seen, audience: Audience) -> bool:
 
     Not so a host without an address of its own, or with a whole range: its connections are told by their port, by a
     server name or by a `Host` header alone, or by an address that a Sidecar binds. Nor one whose address somebody wrote
-    into a ServiceEntry, or a name that no registry has.
+    into a ServiceEntry, or a name that no registry has; nor one of whose connections the address does not say where
+    they go, but a VirtualService, by server name or by weight.
     """
     if seen.host is None:
         return False
@@ -139,6 +140,9 @@ def announced(seen: Seen, audience: Audience) -> bool:
     if service.literal or not (service.headless or _bound(service, audience)):
         return False
     claims = outbound(seen, audience).claims
+    chains = (chain for claim in claims for chain in claim.chains if isinstance(chain, TcpChain))
+    if any(chain.server_names or len(chain.targets) > 1 for chain in chains):
+        return False
     return all(claim.protocol.is_http for claim in claims if claim.address == audience.wildcard)
 
 

@@ -82,5 +82,5 @@ def text_of(match: api.StringMatch) -> Text:
 
 
 def _share(percent: api.Percent) -> int:
-    """In millionths, to the nearest: Istio cuts off, which makes 0.29 percent a millionth less."""
+    """In millionths, to the nearest: Istio cuts off, which makes 0.57 percent a millionth less."""
     return round(percent.value * EVERY / 100)
