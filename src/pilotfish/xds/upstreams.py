@@ -12,6 +12,7 @@ from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, HTT
 from pilotfish.api.networking.destination import Destination
 from pilotfish.api.networking.destination_rule import TrafficPolicy
 from pilotfish.api.networking.load_balancer import LoadBalancerSettings
+from pilotfish.api.networking.tls import ClientTLSSettings
 from pilotfish.mesh.durations import parse_duration
 from pilotfish.mesh.hosts import is_ip
 from pilotfish.mesh.locality import NETWORK, Preference, effective, preference, weighted
@@ -25,6 +26,7 @@ from pilotfish.xds.build.cluster_policy import ClusterPolicy
 from pilotfish.xds.build.clusters import ClusterSpec, Discovery, ServiceName
 from pilotfish.xds.build.endpoints import AssignmentSpec
 from pilotfish.xds.build.http_options import upgraded
+from pilotfish.xds.build.upstream_tls import Origination
 from pilotfish.xds.settings import ProxySettings
 
 
@@ -154,9 +156,20 @@ def _spec(
             retry_budget=said.retry_budget,
             tcp_keepalive=settings.tcp_keepalive,
             load_balancer=replace(balancing, locality_lb_setting=None, zone_aware_lb_setting=None),
+            tls=_origination(service, said.tls, settings),
+            proxy_header=said.proxy_protocol.version if said.proxy_protocol else "",
             weighted_localities=weighted(effective(said, settings.locality), ejects=ejects),
         ),
     )
+
+
+def _origination(service: Service, tls: ClientTLSSettings | None, settings: ProxySettings) -> Origination | None:
+    """TLS with certificates in files. With those of the mesh, or of Secrets, none is begun."""
+    if tls is None or tls.mode not in ("SIMPLE", "MUTUAL") or tls.credential_name:
+        return None
+    of_entry = service.subject_alt_names if service.registry is Registry.EXTERNAL else ()
+    defaults = settings.tls_defaults
+    return Origination(tls, tls.subject_alt_names or of_entry, defaults.cipher_suites, defaults.curves)
 
 
 def _passes_through(said: TrafficPolicy) -> bool:

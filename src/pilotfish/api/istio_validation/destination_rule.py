@@ -21,11 +21,9 @@ from pilotfish.api.networking.destination_rule import (
 from pilotfish.api.one_of import one_of_faults
 
 _POLICIES = ("spec.trafficPolicy", "spec.subsets[].trafficPolicy")
-_NOT_HONOURED_OF_PORTS = ("loadBalancer.zoneAwareLbSetting", "tls")
-_NOT_HONOURED = (*_NOT_HONOURED_OF_PORTS, "tunnel", "proxyProtocol")
+_NOT_HONOURED = ("loadBalancer.zoneAwareLbSetting", "tls.mode=ISTIO_MUTUAL", "tls.credentialName")
 DESTINATION_RULE_NOT_HONOURED = frozenset(
-    {f"{policy}.{name}" for policy in _POLICIES for name in _NOT_HONOURED}
-    | {f"{policy}.portLevelSettings[].{name}" for policy in _POLICIES for name in _NOT_HONOURED_OF_PORTS}
+    f"{policy}.{part}{name}" for policy in _POLICIES for part in ("", "portLevelSettings[].") for name in _NOT_HONOURED
 )
 """Fields of a DestinationRule that are accepted and change nothing yet."""
 

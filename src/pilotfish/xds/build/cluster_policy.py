@@ -6,11 +6,12 @@ from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, Tcp
 from pilotfish.api.networking.destination_rule import OutlierDetection, RetryBudget
 from pilotfish.api.networking.load_balancer import LoadBalancerSettings
 from pilotfish.mesh.records import Record
+from pilotfish.xds.build.upstream_tls import Origination
 
 
 class ClusterPolicy(Record):
     """`tcp_keepalive` is the mesh's, for what the pool does not say of it. `load_balancer` is without what is said of
-    localities, which shapes load assignments.
+    localities, which shapes load assignments. `proxy_header` is the version of the PROXY protocol ("V1", "V2"), or "".
     """
 
     connection_pool: ConnectionPoolSettings = ConnectionPoolSettings()
@@ -19,6 +20,8 @@ class ClusterPolicy(Record):
     tcp_keepalive: TcpKeepalive | None = None
     load_balancer: LoadBalancerSettings = LoadBalancerSettings()
     weighted_localities: bool = False
+    tls: Origination | None = None
+    proxy_header: str = ""
 
 
 NO_POLICY = ClusterPolicy()

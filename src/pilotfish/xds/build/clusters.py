@@ -21,6 +21,7 @@ from pilotfish.xds.build.endpoints import load_assignment
 from pilotfish.xds.build.http_options import HTTP_OPTIONS, Upstream, as_downstream, speak
 from pilotfish.xds.build.load_balancing import balance
 from pilotfish.xds.build.outlier_detection import detect_outliers
+from pilotfish.xds.build.upstream_tls import connect
 from pilotfish.xds.entries import serialise
 
 INBOUND_SOURCES = {False: "127.0.0.6", True: "::6"}
@@ -143,6 +144,7 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
     if spec.policy.weighted_localities:
         cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
     speak(cluster, spec.upstream, spec.policy)
+    connect(cluster, spec.policy.tls, spec.policy.proxy_header, http2=spec.upstream is Upstream.HTTP2)
     _call(cluster, spec.service)
     return cluster
 

@@ -55,6 +55,10 @@ def speak(cluster: cluster_pb2.Cluster, upstream: Upstream, policy: ClusterPolic
     if policy.outlier_detection is not None and policy.outlier_detection.outlier_detection_http_error_codes:
         codes = policy.outlier_detection.outlier_detection_http_error_codes
         options.outlier_detection.error_matcher.CopyFrom(failing_statuses(codes))
+    if policy.tls is not None:
+        options.upstream_http_protocol_options.CopyFrom(policy.tls.http)
+        if not options.upstream_http_protocol_options.ListFields():
+            options.ClearField("upstream_http_protocol_options")
     options.hash_policy.extend(hash_policies(policy.load_balancer))
     if upstream is Upstream.HTTP1 and not options.ListFields():
         return
