@@ -67,6 +67,17 @@ spec:
   - match: [{port: 444, sniHosts: [no.example.com]}, {sniHosts: [spare.example.com, "*.spare.example.com"]}]
     route: [{destination: {host: spare}}]
 """
+TLS_TO_DB = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: db}
+spec:
+  host: db.default.svc.cluster.local
+  trafficPolicy:
+    connectionPool: {tcp: {maxConnections: 7}}
+    tls: {mode: SIMPLE, insecureSkipVerify: true}
+    proxyProtocol: {}
+"""
 
 
 def proxied(chain: Any) -> Any:
@@ -179,5 +190,10 @@ spec: {hosts: [out.default.svc.cluster.local], resolution: STATIC, ports: [{numb
     assert {proxied(chain) for chain in chains} == gateway.names("clusters") == gateway.names("endpoints") == names
     mesh.delete("Service", "spare")
     assert gateway.names("clusters") == {CLUSTER.replace("|", "_.")}
+    mesh.apply(TLS_TO_DB)
+    passed_on = gateway.get("clusters", CLUSTER.replace("|", "_."))
+    assert "transport_socket" not in passed_on  # what passes is TLS already
+    assert passed_on["circuit_breakers"]["thresholds"][0]["max_connections"] == 7
+    mesh.delete("DestinationRule", "db")
     mesh.apply(PASSED)
     assert gateway.names("clusters") == gateway.names("listeners") == set()

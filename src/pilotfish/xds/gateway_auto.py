@@ -69,7 +69,8 @@ class AutoPassthrough:
         if seen is None or seen.host is None or seen.host.service.external:
             return
         for cluster in clusters(seen, self._audience):
-            name = server_name(cluster.name)
-            yield msgspec.structs.replace(cluster, name=name, assignment="")
+            # What passes is TLS already, and whoever began it has said what comes before it.
+            policy = msgspec.structs.replace(cluster.policy, tls=None, proxy_header="")
+            yield msgspec.structs.replace(cluster, name=server_name(cluster.name), assignment="", policy=policy)
         for assignment in assignments(seen, self._audience):
             yield msgspec.structs.replace(assignment, name=server_name(assignment.name))

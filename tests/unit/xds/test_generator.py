@@ -220,6 +220,8 @@ POLICIES: tuple[dict[str, Any], ...] = (
     {"loadBalancer": {"simple": "PASSTHROUGH"}},
     {"loadBalancer": {"localityLbSetting": {"failoverPriority": ["app"]}}},
     {"loadBalancer": {"consistentHash": {"useSourceIp": True}}},
+    {"tls": {"mode": "SIMPLE", "insecureSkipVerify": True}, "proxyProtocol": {}},
+    {"tunnel": {"targetHost": "far.test", "targetPort": 443}},
     {"portLevelSettings": [{"port": {"number": 80}, "connectionPool": {"tcp": {"connectTimeout": "1s"}}}]},
 )
 
