@@ -197,3 +197,23 @@ spec: {hosts: [out.default.svc.cluster.local], resolution: STATIC, ports: [{numb
     mesh.delete("DestinationRule", "db")
     mesh.apply(PASSED)
     assert gateway.names("clusters") == gateway.names("listeners") == set()
+
+
+def test_what_rules_say_of_connections(mesh: Any) -> None:
+    gateway = mesh.gateway()
+    mesh.apply("---".join((GATEWAY, DB, ROUTED)))
+
+    def said() -> Any:
+        (chain,) = gateway.get("listeners", "0.0.0.0_9000")["filter_chains"]
+        config = chain["filters"][0]["typed_config"]
+        return {name: config[name] for name in ("idle_timeout", "hash_policy", "tunneling_config") if name in config}
+
+    assert said() == {}
+    policy = "{connectionPool: {tcp: {idleTimeout: 5s}}, loadBalancer: {consistentHash: {useSourceIp: true}}}"
+    mesh.apply(TLS_TO_DB.split("  trafficPolicy:")[0] + f"  trafficPolicy: {policy}")
+    assert said() == {"idle_timeout": "5s", "hash_policy": [{"source_ip": {}}]}
+    tunnel = "{tunnel: {targetHost: far.test, targetPort: 443}}"
+    mesh.apply(TLS_TO_DB.split("  trafficPolicy:")[0] + f"  trafficPolicy: {tunnel}")
+    assert said() == {"tunneling_config": {"hostname": "far.test:443"}}
+    mesh.delete("DestinationRule", "db")
+    assert said() == {}

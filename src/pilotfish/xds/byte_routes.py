@@ -14,7 +14,7 @@ from pilotfish.api.networking.destination import RouteDestination
 from pilotfish.api.networking.virtual_service import L4MatchAttributes, TLSMatchAttributes
 from pilotfish.mesh.gateway_names import MESH_GATEWAY, gateway_name
 from pilotfish.mesh.hostnames import resolve
-from pilotfish.mesh.policies import Routing
+from pilotfish.mesh.policies import Routing, Rule
 from pilotfish.mesh.records import ServicePort
 from pilotfish.mesh.seen import Seen
 from pilotfish.mesh.traffic_policy import traffic_policy
@@ -67,12 +67,16 @@ def routed_chains(
 def _policy(
     seen: Seen, routing: Routing, route: tuple[RouteDestination, ...], port: int, audience: Audience
 ) -> TcpPolicy:
-    """What the DestinationRule of the first destination says of connections (Istio)."""
     to = route[0].destination
     found = seen.destination(resolve(to.host, routing.namespace, audience.settings.cluster_domain))
+    return policy_of(found.rule if found else None, route, port, audience)
+
+
+def policy_of(rule: Rule | None, route: tuple[RouteDestination, ...], port: int, audience: Audience) -> TcpPolicy:
+    """What the DestinationRule of a route's first destination says of connections that came at a port (Istio)."""
+    to = route[0].destination
     number = to.port.number if to.port else port
     subset = to.subset if len(route) == 1 else ""
-    rule = found.rule if found else None
     return tcp_policy(traffic_policy(rule, number, subset, audience.settings.default_policy))
 
 

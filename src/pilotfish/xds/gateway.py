@@ -12,13 +12,14 @@ from pilotfish.mesh.hostnames import resolve
 from pilotfish.mesh.listening import Listening, Merged, Speech, merge
 from pilotfish.mesh.model import Model, Touched
 from pilotfish.mesh.policies import Routing
-from pilotfish.mesh.records import Labels, Record, Workload
+from pilotfish.mesh.records import Labels, Record, Service, Workload
 from pilotfish.mesh.servers import Server, Tls
 from pilotfish.xds import source
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build.gateway import GatewayChain, GatewayListenerSpec, RoutedChain
 from pilotfish.xds.build.http_routes import HttpRoute
-from pilotfish.xds.byte_routes import targets
+from pilotfish.xds.build.tcp_policy import TcpPolicy
+from pilotfish.xds.byte_routes import policy_of, targets
 from pilotfish.xds.gateway_auto import AutoPassthrough
 from pilotfish.xds.gateway_bytes import GatewayBytes
 from pilotfish.xds.gateway_hosts import GatewayHosts, route_name
@@ -100,13 +101,23 @@ class Gateway(Part):
         )
         return http_routes(routing, asker, lambda destination: self._cluster(routing, destination, server.port))
 
-    def _targets(self, routing: Routing, route: tuple[RouteDestination, ...], port: int) -> tuple[tuple[str, int], ...]:
-        return targets(route, lambda destination: self._cluster(routing, destination, port))
+    def _targets(
+        self, routing: Routing, route: tuple[RouteDestination, ...], port: int
+    ) -> tuple[tuple[tuple[str, int], ...], TcpPolicy]:
+        audience = self.group.audience
+        _, service = self._destination(routing, route[0].destination)
+        rule = self._model.policies.rule(audience.viewer, service) if service is not None else None
+        clusters = targets(route, lambda destination: self._cluster(routing, destination, port))
+        return clusters, policy_of(rule, route, port, audience)
 
     def _cluster(self, routing: Routing, destination: Destination, port: int) -> str:
+        return destination_cluster(destination, *self._destination(routing, destination), port)
+
+    def _destination(self, routing: Routing, destination: Destination) -> tuple[str, Service | None]:
+        """The whole name of a destination, and its service where the gateway sees one."""
         hostname = resolve(destination.host, routing.namespace, self._model.cluster_domain)
         host = self._model.seen_from(self.group.audience.namespace, hostname)
-        return destination_cluster(destination, hostname, host.service if host else None, port)
+        return hostname, host.service if host is not None else None
 
     # What is listened on
 

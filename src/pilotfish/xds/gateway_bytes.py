@@ -11,10 +11,13 @@ from pilotfish.mesh.listening import Listening
 from pilotfish.mesh.policies import Policies, Routing
 from pilotfish.mesh.servers import Server, Termination, Tls, TlsDefaults
 from pilotfish.xds.build.gateway import BytesChain
+from pilotfish.xds.build.tcp_policy import TcpPolicy
 from pilotfish.xds.byte_routes import is_at
 
-Targets = Callable[[Routing, tuple[RouteDestination, ...], int], tuple[tuple[str, int], ...]]
-"""The clusters of a VirtualService's destinations with their weights, for clients of a server's port."""
+Targets = Callable[[Routing, tuple[RouteDestination, ...], int], tuple[tuple[tuple[str, int], ...], TcpPolicy]]
+"""The clusters of a VirtualService's destinations with their weights, for clients of a server's port, and what is said
+of connections to them.
+"""
 
 
 class GatewayBytes:
@@ -87,8 +90,8 @@ class GatewayBytes:
                 )
                 if means and route.route:
                     names = server.hostnames if server.tls is Tls.TERMINATE else ()
-                    targets = self._targets(routing, route.route, server.port)
-                    return BytesChain(targets, names, self._termination(server))
+                    targets, policy = self._targets(routing, route.route, server.port)
+                    return BytesChain(targets, names, self._termination(server), policy=policy)
         return None
 
     def _termination(self, server: Server) -> Termination | None:
@@ -104,4 +107,5 @@ class GatewayBytes:
                     names = tuple(dict.fromkeys(name.lower() for name in match.sni_hosts))
                     if is_at(match, server.gateway, server.port, routing.namespace) and taken.isdisjoint(names):
                         taken.update(names)
-                        yield BytesChain(self._targets(routing, route.route, server.port), names)
+                        targets, policy = self._targets(routing, route.route, server.port)
+                        yield BytesChain(targets, names, policy=policy)

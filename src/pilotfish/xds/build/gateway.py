@@ -14,6 +14,7 @@ from pilotfish.mesh.servers import Termination
 from pilotfish.xds import source
 from pilotfish.xds.build import common, filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
+from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy
 from pilotfish.xds.build.tls import HTTP_ALPN, PEER_EXCHANGE_ALPN, server_socket
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import Edge
@@ -41,6 +42,7 @@ class BytesChain(Record):
     server_names: tuple[str, ...] = ()
     termination: Termination | None = None
     alpn: tuple[str, ...] = ()
+    policy: TcpPolicy = NOTHING_SAID
 
 
 GatewayChain = RoutedChain | BytesChain
@@ -96,7 +98,7 @@ def _chain(chain: GatewayChain, spec: GatewayListenerSpec) -> listener_component
         handler = filters.gateway_http(prefix, chain.route, chain.protocol, spec.edge, spec.reporting)
         alpn: tuple[str, ...] = HTTP_ALPN
     else:
-        handler = filters.weighted_tcp_proxy(chain.clusters, spec.reporting)
+        handler = filters.weighted_tcp_proxy(chain.clusters, spec.reporting, chain.policy)
         alpn = PEER_EXCHANGE_ALPN if chain.termination is not None and chain.termination.workload else HTTP_ALPN
     built = listener_components_pb2.FilterChain(filters=[handler])
     names_matched = () if "*" in chain.server_names else chain.server_names
