@@ -91,3 +91,22 @@ def test_a_rule_is_for_those_who_see_it_and_whom_it_selects(mesh: Any) -> None:
     assert having("one") == [True, False, True]
     mesh.apply(RULE.replace("host: web", "host: web\n  workloadSelector: {matchLabels: {tier: edge}}"))
     assert having("one") == [False, False, True]
+
+
+def test_the_mesh_says_who_sees_rules_that_do_not_say_it(mesh: Any) -> None:
+    client = mesh.sidecar()
+    mesh.apply("""
+apiVersion: v1
+kind: Service
+metadata: {name: far, namespace: team}
+spec: {clusterIP: 10.1.0.9, selector: {app: far}, ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: far, namespace: team}
+spec: {host: far, subsets: [{name: v1, labels: {version: v1}}]}
+""")
+    subset = "outbound|80|v1|far.team.svc.cluster.local"
+    assert subset in client.names("clusters")
+    mesh.configure('defaultDestinationRuleExportTo: ["."]')
+    assert subset not in client.names("clusters")

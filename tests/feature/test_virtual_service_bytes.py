@@ -122,6 +122,42 @@ spec:
     assert chains(client, "0.0.0.0_7000") == [(rest, wide)]
 
 
+@pytest.mark.parametrize(
+    ("match", "routed"),
+    [
+        ("gateways: [mesh]", True),
+        ("gateways: [some]", False),
+        ("sourceLabels: {tier: edge}", True),
+        ("sourceLabels: {tier: inner}", False),
+        ("sourceNamespace: default", True),
+        ("sourceNamespace: elsewhere", False),
+        ("destinationSubnets: ['fd00::/8']", False),
+    ],
+)
+def test_whom_a_tls_route_is_for(mesh: Any, match: str, routed: bool) -> None:
+    client = mesh.sidecar(tier="edge")
+    mesh.apply(SERVICES + "---\n" + virtual_service(f"tls: [{{match: [{{sniHosts: [x.test], {match}}}], {TO_OTHER}}}]"))
+    assert chains(client, "10.1.0.5_443") == [({"server_names": ["x.test"]}, OTHER) if routed else ({}, DB_TLS)]
+
+
+def test_destinations_of_a_tls_route(mesh: Any) -> None:
+    client = mesh.sidecar()
+    mesh.apply(SERVICES)
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: db}
+spec: {host: db, subsets: [{name: v1, labels: {version: v1}}]}
+""")
+    match = "{sniHosts: [x.test], destinationSubnets: [10.1.0.0/16]}"
+    to = "[{destination: {host: db, subset: v1}, weight: 3}, {destination: {host: other}, weight: 1}]"
+    mesh.apply(virtual_service(f"{{tls: [{{match: [{match}], route: {to}}}], tcp: [{{route: {to}}}]}}"))
+    ranges = [{"address_prefix": "10.1.0.0", "prefix_len": 16}]
+    expected = {DB_TLS.replace("||", "|v1|"): 3, OTHER: 1}
+    assert chains(client, "10.1.0.5_443") == [({"prefix_ranges": ranges, "server_names": ["x.test"]}, expected)]
+    assert chains(client, "10.1.0.5_5432") == [({}, {DB.replace("||", "|v1|"): 3, OTHER: 1})]
+
+
 def test_tls_connections_go_where_their_server_name_says(mesh: Any) -> None:
     client = mesh.sidecar()
     routes = f"""tls:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import yaml
 
-from pilotfish.api import kinds
 from pilotfish.api.demand import Demand, demand_name
 from pilotfish.api.protos import NAME_TABLE_TYPE
 
@@ -143,6 +142,7 @@ def test_redirects_have_cors_too(mesh: Any) -> None:
     [
         ("mirror: {host: shadow}", [(SHADOW, 1_000_000)]),
         ("{mirror: {host: shadow, subset: v1}, mirrorPercentage: {value: 12.5}}", [(V1, 125_000)]),
+        ("mirror: {host: web, port: {number: 80}}", [(WEB, 1_000_000)]),
         ("{mirror: {host: shadow}, mirrorPercent: 3}", [(SHADOW, 30_000)]),
         ("{mirror: {host: shadow}, mirror_percent: 4}", [(SHADOW, 40_000)]),
         ("{mirror: {host: shadow}, mirrorPercentage: {value: 5}, mirrorPercent: 3}", [(SHADOW, 50_000)]),
@@ -150,10 +150,10 @@ def test_redirects_have_cors_too(mesh: Any) -> None:
         ("{mirror: {host: shadow}, mirrorPercent: 0}", []),
         (
             """mirrors:
-            - {destination: {host: shadow}, percentage: {value: 1}}
+            - {destination: {host: shadow, subset: v1}, percentage: {value: 1}}
             - {destination: {host: shadow}, percentage: {}}
             - {destination: {host: web, port: {number: 80}}}""",
-            [(SHADOW, 10_000), (WEB, 1_000_000)],
+            [(V1, 10_000), (WEB, 1_000_000)],
         ),
     ],
 )
@@ -189,7 +189,3 @@ spec:
     assert {WEB, SHADOW} <= gateway.names("clusters")
     mesh.apply(virtual_service(f"{{{TO_WEB}}}", "web", "web.test"))
     assert SHADOW not in gateway.names("clusters")
-
-
-def test_every_field_of_a_virtual_service_is_honoured() -> None:
-    assert kinds.VIRTUAL_SERVICE.not_honoured == frozenset()

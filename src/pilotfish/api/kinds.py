@@ -95,7 +95,7 @@ VIRTUAL_SERVICE = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "VirtualService", "virtualservices", networking.VirtualService,
     short_names=("vs",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.virtual_service, warn=istio_validation.virtual_service_warnings,
-    columns=columns.VIRTUAL_SERVICE,
+    not_honoured=istio_validation.VIRTUAL_SERVICE_NOT_HONOURED, columns=columns.VIRTUAL_SERVICE,
 )  # fmt: skip
 DESTINATION_RULE = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "DestinationRule", "destinationrules", networking.DestinationRule,

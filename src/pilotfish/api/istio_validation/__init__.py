@@ -21,7 +21,11 @@ from pilotfish.api.istio_validation.service_entry import (
 )
 from pilotfish.api.istio_validation.sidecar import SIDECAR_NOT_HONOURED, sidecar, sidecar_warnings
 from pilotfish.api.istio_validation.telemetry import TELEMETRY_NOT_HONOURED, telemetry, telemetry_warnings
-from pilotfish.api.istio_validation.virtual_service import virtual_service, virtual_service_warnings
+from pilotfish.api.istio_validation.virtual_service import (
+    VIRTUAL_SERVICE_NOT_HONOURED,
+    virtual_service,
+    virtual_service_warnings,
+)
 from pilotfish.api.istio_validation.workloads import (
     WORKLOAD_ENTRY_NOT_HONOURED,
     workload_entry,
@@ -36,6 +40,7 @@ __all__ = [
     "SERVICE_ENTRY_NOT_HONOURED",
     "SIDECAR_NOT_HONOURED",
     "TELEMETRY_NOT_HONOURED",
+    "VIRTUAL_SERVICE_NOT_HONOURED",
     "WORKLOAD_ENTRY_NOT_HONOURED",
     "destination_rule",
     "destination_rule_warnings",

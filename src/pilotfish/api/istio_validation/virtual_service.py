@@ -26,6 +26,9 @@ from pilotfish.api.one_of import one_of_faults
 MESH = "mesh"
 """The gateway that stands for all sidecars."""
 
+VIRTUAL_SERVICE_NOT_HONOURED = frozenset({"spec.tcp[].match[].sourceSubnet"})
+"""Fields of a VirtualService that are accepted and change nothing (in Istio neither)."""
+
 
 def virtual_service(obj: VirtualService) -> Faults:
     """The faults of a VirtualService."""
