@@ -138,6 +138,7 @@ def _http_route(rng: random.Random) -> Spec:
         ("retries", {"attempts": rng.randint(0, 3), "perTryTimeout": "1s"}),
         ("rewrite", {"uri": "/other"}),
         ("mirror", _destination(rng)),
+        ("corsPolicy", {"allowOrigins": [{"prefix": "https://"}]}),
         ("fault", {"abort": {"httpStatus": 503, "percentage": {"value": rng.randint(0, 100)}}}),
         ("headers", {"request": {"set": {"h": rng.choice("xy")}}}),
     ):
@@ -146,16 +147,41 @@ def _http_route(rng: random.Random) -> Spec:
     return route
 
 
+def _byte_matches(rng: random.Random) -> list[Spec]:
+    return _some(
+        rng,
+        [
+            {"port": 80},
+            {"destinationSubnets": [rng.choice(["10.1.0.0/25", "192.0.2.0/24"])]},
+            {"sourceLabels": {"app": rng.choice("xy")}},
+            {"sourceNamespace": rng.choice(NAMESPACES)},
+            {"gateways": [rng.choice((*GATEWAYS, "mesh"))]},
+        ],
+    )
+
+
 def _virtual_service(rng: random.Random) -> Spec:
+    if rng.random() < 0.2:
+        return {"spec": {"http": [_http_route(rng)], **_export_to(rng)}}  # a delegate
     spec: Spec = {"hosts": _some(rng, HOSTS), **_export_to(rng)}
     if rng.random() < 0.5:
         spec["gateways"] = _some(rng, (*GATEWAYS, "mesh"))
     if rng.random() < 0.8:
         spec["http"] = [_http_route(rng) for _ in range(rng.randint(1, 3))]
-    if rng.random() < 0.2:
-        spec["tcp"] = [{"route": _destinations(rng)}]
-    if rng.random() < 0.2:
-        spec["tls"] = [{"match": [{"port": 443, "sniHosts": spec["hosts"]}], "route": _destinations(rng)}]
+        if rng.random() < 0.3:
+            delegate = {"name": f"v{rng.randrange(3)}", "namespace": rng.choice(NAMESPACES)}
+            spec["http"].insert(0, {"match": [{"uri": {"prefix": "/p"}}], "delegate": delegate})
+    if rng.random() < 0.3:
+        match = {"match": _byte_matches(rng)} if rng.random() < 0.5 else {}
+        spec["tcp"] = [{**match, "route": _destinations(rng)} for _ in range(rng.randint(1, 2))]
+    if rng.random() < 0.3:
+        match = rng.choice([{"port": 443}, *_byte_matches(rng)])
+        spec["tls"] = [
+            {
+                "match": [{**match, "sniHosts": rng.sample(spec["hosts"], rng.randint(1, len(spec["hosts"])))}],
+                "route": _destinations(rng),
+            }
+        ]
     return {"spec": spec}
 
 
