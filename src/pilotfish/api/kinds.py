@@ -22,8 +22,6 @@ STATUS_AND_SCALE = frozenset({"status", "scale"})
 V1 = ("v1",)
 ISTIO_VERSIONS = ("v1", "v1beta1", "v1alpha3")
 ISTIO_CATEGORIES = ("istio-io", "networking-istio-io")
-NOTHING_HONOURED = frozenset({"spec"})
-"""Of a kind that is checked and stored, and that nothing reads yet."""
 
 NAMESPACE = Kind(
     "", V1, "Namespace", "namespaces", core.Namespace,
@@ -130,7 +128,7 @@ ENVOY_FILTER = Kind(
     "networking.istio.io", ("v1alpha3",), "EnvoyFilter", "envoyfilters", networking.EnvoyFilter,
     categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.envoy_filter, warn=istio_validation.envoy_filter_warnings,
-    not_honoured=NOTHING_HONOURED, columns=columns.NAME_AND_AGE,
+    not_honoured=istio_validation.ENVOY_FILTER_NOT_HONOURED, columns=columns.NAME_AND_AGE,
 )  # fmt: skip
 PROXY_CONFIG = Kind(
     "networking.istio.io", ("v1beta1",), "ProxyConfig", "proxyconfigs", networking.ProxyConfig,

@@ -13,6 +13,7 @@ from pilotfish.api import core, discovery, networking
 from pilotfish.api.meta import Object
 from pilotfish.mesh import translate
 from pilotfish.mesh.aliases import Aliases
+from pilotfish.mesh.envoy_filters import EnvoyFilters
 from pilotfish.mesh.gateways import Gateways
 from pilotfish.mesh.hostnames import matches
 from pilotfish.mesh.hosts import assemble, choose, reached_at
@@ -44,8 +45,8 @@ class Touched:
     """What a batch of changes did: each host and workload that is not what it was, before and after.
 
     `names` are the host names (in lower case) to look at again: those of the hosts, and those that changed policies are
-    about. `gateways` ("<namespace>/<name>") and `secrets` are those that are not what they were, and `sidecars` says
-    whether a Sidecar is not.
+    about. `gateways` ("<namespace>/<name>") and `secrets` are those that are not what they were, `sidecars` and
+    `envoy_filters` say whether a Sidecar or an EnvoyFilter is not.
     """
 
     hosts: Mapping[HostKey, tuple[Host | None, Host | None]] = field(default_factory=dict)
@@ -54,9 +55,11 @@ class Touched:
     gateways: frozenset[str] = frozenset()
     secrets: frozenset[SecretKey] = frozenset()
     sidecars: bool = False
+    envoy_filters: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.hosts or self.workloads or self.names or self.gateways or self.secrets or self.sidecars)
+        found = (self.hosts, self.workloads, self.names, self.gateways, self.secrets, self.sidecars, self.envoy_filters)
+        return any(found)
 
 
 class Model:
@@ -74,6 +77,7 @@ class Model:
         self.policies = Policies(cluster_domain, root_namespace, exports)
         self.gateways = Gateways()
         self.sidecars = Sidecars(root_namespace)
+        self.envoy_filters = EnvoyFilters(root_namespace)
         self._secrets: dict[SecretKey, core.Secret] = {}
         self._hosts: dict[HostKey, Host] = {}
         self._namespaces_of: MultiMap[str, str] = MultiMap()  # host name in lower case → namespaces that define it
@@ -204,7 +208,7 @@ class Model:
         dirty: set[HostKey] = set()
         patterns: set[str] = set()
         gateways: set[str] = set()
-        sidecars = False
+        sidecars = envoy_filters = False
         secrets: set[SecretKey] = set()
         workloads: dict[WorkloadKey, Workload | None] = {}
         for old, new in changes:
@@ -230,6 +234,8 @@ class Model:
                     gateways |= self.gateways.apply(old, new)
                 case networking.Sidecar():
                     sidecars |= self.sidecars.apply(old, new)
+                case networking.EnvoyFilter():
+                    envoy_filters |= self.envoy_filters.apply(old, new)
                 case core.Secret() as obj:
                     secrets |= self._keep(SecretKey(obj.namespace, obj.name), obj if new is not None else None)
                 case _:
@@ -241,6 +247,7 @@ class Model:
             gateways=frozenset(gateways),
             secrets=frozenset(secrets),
             sidecars=sidecars,
+            envoy_filters=envoy_filters,
             workloads={
                 k: (was, self._workloads.get(k)) for k, was in workloads.items() if was != self._workloads.get(k)
             },

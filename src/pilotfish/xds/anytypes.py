@@ -31,7 +31,7 @@ def as_json(message: Any) -> Any:
     `{"@type": …, "value": <base64>}`.
     """
     try:
-        return json_format.MessageToDict(message, preserving_proto_field_name=True, descriptor_pool=_ANY_KNOWN)
+        return json_format.MessageToDict(message, preserving_proto_field_name=True, descriptor_pool=ANY_KNOWN)
     except TypeError:
         body = base64.b64encode(message.SerializeToString()).decode()
         return {"@type": f"type.googleapis.com/{message.DESCRIPTOR.full_name}", "value": body}
@@ -47,7 +47,7 @@ class _AnyKnown:
         return descriptor
 
 
-_ANY_KNOWN: Any = _AnyKnown()
+ANY_KNOWN: Any = _AnyKnown()
 
 
 def _import_package(message: str) -> None:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import msgspec
 
+from pilotfish.mesh.envoy_filters import Patch
 from pilotfish.mesh.hostnames import resolve
 from pilotfish.mesh.imports import Egress, SidecarScope
 from pilotfish.mesh.locality import Client
@@ -27,6 +28,8 @@ class Audience(Record):
     egress: tuple[Egress, ...] = ()
     """What their Sidecar imports; everything where there is none."""
     locality: str = ""
+    patches: tuple[Patch, ...] = ()
+    """What EnvoyFilters change of their resources once they are built."""
 
     @property
     def anywhere(self) -> Audience:

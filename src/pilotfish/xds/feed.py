@@ -35,6 +35,7 @@ KINDS: tuple[AnyKind, ...] = (
     kinds.VIRTUAL_SERVICE,
     kinds.DESTINATION_RULE,
     kinds.SIDECAR,
+    kinds.ENVOY_FILTER,
     kinds.GATEWAY,
     kinds.TELEMETRY,
 )

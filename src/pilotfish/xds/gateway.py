@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
+import msgspec
+
 from pilotfish.api.networking.destination import Destination, RouteDestination
 from pilotfish.mesh.hostnames import resolve
 from pilotfish.mesh.listening import Listening, Merged, Speech, merge
@@ -26,6 +28,7 @@ from pilotfish.xds.gateway_hosts import GatewayHosts, route_name
 from pilotfish.xds.gateway_secrets import GatewaySecrets
 from pilotfish.xds.http_routes import Asker, http_routes
 from pilotfish.xds.parts import Part
+from pilotfish.xds.patching import Patching
 from pilotfish.xds.settings import Edge
 from pilotfish.xds.upstreams import destination_cluster
 from pilotfish.xds.used_clusters import UsedClusters
@@ -50,7 +53,7 @@ class Gateway(Part):
     """
 
     def __init__(self, group: GatewayGroup, model: Model) -> None:
-        super().__init__()
+        super().__init__(Patching(group.audience.patches, gateway=True))
         self.group = group
         self._model = model
         self._used = UsedClusters(self, group.audience, model)
@@ -141,6 +144,7 @@ class Gateway(Part):
     def _listen(self, merged: Merged) -> None:
         """Listen on these and nothing else."""
         self._merged = merged
+        self.patching = msgspec.structs.replace(self.patching, ports=_ports(merged))
         policies, namespace = self._model.policies, self.group.audience.namespace
         routed = {name: servers for listening in merged.listening for name, servers in _routed(listening)}
         self._hosts = {
@@ -200,6 +204,11 @@ class Gateway(Part):
             yield from self._bytes[listening].chains
         if listening in self._auto:
             yield from self._auto[listening].chains
+
+
+def _ports(merged: Merged) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """The ports on which a gateway listens, each with those of its servers that lead there."""
+    return tuple(sorted((on.port, tuple(sorted({server.port for server in on.servers}))) for on in merged.listening))
 
 
 def _routed(listening: Listening) -> Iterator[tuple[str, tuple[Server, ...]]]:

@@ -16,6 +16,7 @@ from pilotfish.mesh.model import Change, Model, Touched
 from pilotfish.mesh.policies import BY_DEFAULT, Exports
 from pilotfish.mesh.records import WorkloadKey, labels_of
 from pilotfish.mesh.telemetry import Reports
+from pilotfish.xds.additions import Additions
 from pilotfish.xds.audience import Audience, scoped
 from pilotfish.xds.audit import Audit
 from pilotfish.xds.demand import Demands, Grants, GrantSpec, User, kept_hosts, on_demand
@@ -240,7 +241,7 @@ class Generator:
     def _told_apart(self, touched: Touched) -> list[Proxy]:
         """The proxies that may have something else in common with others than before."""
         distinctions = self._distinguished()
-        if distinctions != self._distinctions or touched.sidecars:
+        if distinctions != self._distinctions or touched.sidecars or touched.envoy_filters:
             self._distinctions = distinctions
             return [proxy for proxy in self._all() if proxy.shared is not None]
         return [proxy for key in touched.workloads for proxy in self._at[key]]
@@ -264,12 +265,13 @@ class Generator:
         settings = (
             self.settings if node.type == "grpc" else self._reports.shaping(self.settings, node.namespace, labels)
         )
+        patches = () if node.type == "grpc" else self.model.envoy_filters.of(node.namespace, labels, node.metadata)
         if node.type != "router":
             sidecar = self.model.sidecars.of(node.namespace, labels)
             settings = scoped(settings, sidecar) if sidecar else settings
             egress = sidecar.egress if sidecar else ()
-            return Audience(node.namespace, ":" in node.ip, settings, told_by, egress, locality)
-        audience = Audience(node.namespace, ":" in node.ip, settings, told_by, locality=locality)
+            return Audience(node.namespace, ":" in node.ip, settings, told_by, egress, locality, patches)
+        audience = Audience(node.namespace, ":" in node.ip, settings, told_by, locality=locality, patches=patches)
         # A gateway's labels are what its pod has, and not what it says: they decide which Secrets it gets.
         ours = workload is not None and node.service_account in ("", workload.service_account)
         pod = workload if workload is not None and ours else None
@@ -302,12 +304,12 @@ class Generator:
         ipv6 = ":" in node.ip
         shared = proxy.shared
         if isinstance(shared, GatewayGroup):
-            return (self.gateways.part(shared),)
+            return self.gateways.part(shared), *self._additions(shared.audience, gateway=True)
         if node.type == "sidecar" and shared is not None:
             labels = labels_of(node.labels)
             inbound = Inbound(workload_of(node), node.ip, labels, shared, self.model, behind(node))
             self._inbound.put(inbound)
-            return *self._outbound(shared, proxy.user), inbound
+            return *self._outbound(shared, proxy.user), inbound, *self._additions(shared, gateway=False)
         if node.type == "grpc" and shared is not None:
             if shared not in self._proxyless:
                 self._proxyless[shared] = Proxyless(shared, self.model)
@@ -321,6 +323,10 @@ class Generator:
                 self._name_tables[ipv6] = NameTables(self.model, ipv6=ipv6)
             return self._name_tables[ipv6], proxy.grants
         return ()
+
+    def _additions(self, audience: Audience, *, gateway: bool) -> tuple[Part, ...]:
+        patches = audience.patches
+        return (Additions(patches, gateway=gateway),) if patches else ()
 
     def _outbound(self, audience: Audience, user: User | None) -> tuple[Part, ...]:
         if user is None or not audience.settings.allow_any:

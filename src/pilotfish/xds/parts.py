@@ -8,6 +8,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import Age
 from pilotfish.xds.entries import Entry, Spec, entry
+from pilotfish.xds.patching import UNPATCHED, Patching
 from pilotfish.xds.source import Changes
 
 Specs = Mapping[tuple[str, str], Spec]
@@ -17,7 +18,9 @@ Specs = Mapping[tuple[str, str], Spec]
 class Part(ABC):
     """Entries by type and name, and what changed of them since that was last asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, patching: Patching = UNPATCHED) -> None:
+        """`patching` is done to every spec that is put."""
+        self.patching = patching
         self._entries: dict[str, dict[str, Entry]] = {}
         self._changed: dict[str, set[str]] = {}
 
@@ -25,10 +28,14 @@ class Part(ABC):
         return self._entries.setdefault(type_url, {})
 
     def put(self, spec: Spec) -> None:
-        """Have the resource of this spec under its name."""
+        """Have the resource of this spec under its name, unless a patch removes it."""
+        patched = self.patching.patched(spec)
+        if patched is None:
+            self.drop(spec.type_url, spec.name)
+            return
         before = self.entries(spec.type_url).get(spec.name)
-        if before is None or before.spec != spec:
-            self.keep(spec.type_url, spec.name, entry(spec))
+        if before is None or before.spec != patched:
+            self.keep(spec.type_url, spec.name, entry(patched))
 
     def drop(self, type_url: str, name: str) -> None:
         """Have no resource of this name."""

@@ -19,6 +19,7 @@ from pilotfish.xds.chains import apart
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.outbound import Claim, Outbound, outbound
 from pilotfish.xds.parts import Part
+from pilotfish.xds.patching import Patching, unpatched
 from pilotfish.xds.route_table import RouteTable
 from pilotfish.xds.upstreams import assignments
 
@@ -42,7 +43,7 @@ class Scope(Part):
         """Without `shared_routes` the route configurations of ports that all hosts share are there, but empty: whoever
         shows parts of the scope makes them of the virtual hosts that it shows.
         """
-        super().__init__()
+        super().__init__(Patching(audience.patches))
         self.audience = audience
         self._shared_routes = shared_routes
         self._model = model
@@ -112,8 +113,9 @@ class Scope(Part):
         entries = self.entries(source.CLUSTER)
         for chain in claims.chains() if claims else ():
             found = entries.get(chain.clusters[0]) if isinstance(chain, TcpChain) else None
-            if found is not None and isinstance(found.spec, ClusterSpec):
-                return found.spec
+            spec = unpatched(found.spec) if found is not None else None
+            if isinstance(spec, ClusterSpec):
+                return spec
         return None
 
     def destinations(self, hostname: str) -> Iterable[tuple[str, int]]:

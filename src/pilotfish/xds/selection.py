@@ -39,7 +39,7 @@ class _Shown(Part):
     """A part that shows entries of a scope, each as long as something wants it."""
 
     def __init__(self, scope: Scope) -> None:
-        super().__init__()
+        super().__init__(scope.patching)
         self.scope = scope
         self._wanted: dict[str, frozenset[Key]] = {}
         self._wanting: Counter[Key] = Counter()

@@ -15,6 +15,7 @@ ROUTE = PREFIX + "envoy.config.route.v3.RouteConfiguration"
 CLUSTER = PREFIX + "envoy.config.cluster.v3.Cluster"
 ENDPOINT = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 SECRET = PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
+EXTENSION = PREFIX + "envoy.config.core.v3.TypedExtensionConfig"
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -16,6 +16,7 @@ from pilotfish.xds.build.http_options import upstream_of
 from pilotfish.xds.build.inbound import InboundPort, VirtualInboundSpec
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.parts import Part
+from pilotfish.xds.patching import Patching
 from pilotfish.xds.source import ProxyNode
 from pilotfish.xds.upstreams import called
 
@@ -30,7 +31,7 @@ class Inbound(Part):
     def __init__(
         self, key: WorkloadKey, address: str, node_labels: Labels, audience: Audience, model: Model, behind: str = ""
     ) -> None:
-        super().__init__()
+        super().__init__(Patching(audience.patches))
         self.key = key
         self.address = address
         self._behind = behind

@@ -264,6 +264,26 @@ def _sidecar(rng: random.Random, name: str, namespace: str) -> Object:
     return decode(kinds.SIDECAR, {"metadata": metadata, "spec": spec})
 
 
+def _envoy_filter(rng: random.Random, name: str, namespace: str) -> Object:
+    extra = {"name": "extra", "connect_timeout": "1s"}
+    direct = {"match": {"prefix": "/direct"}, "direct_response": {"status": 204}}
+    patches: list[dict[str, Any]] = [
+        {"applyTo": "CLUSTER", "patch": {"operation": "MERGE", "value": {"connect_timeout": "3s"}}},
+        {"applyTo": "CLUSTER", "patch": {"operation": "REMOVE"},
+         "match": {"cluster": {"service": "s0.a.svc.cluster.local"}}},
+        {"applyTo": "CLUSTER", "patch": {"operation": "ADD", "value": extra}},
+        {"applyTo": "LISTENER", "patch": {"operation": "REMOVE"}, "match": {"listener": {"portNumber": 80}}},
+        {"applyTo": "LISTENER", "patch": {"operation": "MERGE", "value": {"tcp_backlog_size": 7}}},
+        {"applyTo": "HTTP_ROUTE", "patch": {"operation": "INSERT_FIRST", "value": direct}},
+        {"applyTo": "VIRTUAL_HOST", "patch": {"operation": "REMOVE"},
+         "match": {"routeConfiguration": {"vhost": {"name": "allow_any"}}}},
+    ]  # fmt: skip
+    spec: dict[str, Any] = {"configPatches": rng.sample(patches, rng.randint(1, 3)), "priority": rng.randint(0, 2)}
+    if rng.random() < 0.5:
+        spec["workloadSelector"] = {"labels": {"app": rng.choice("xy")}}
+    return decode(kinds.ENVOY_FILTER, {"metadata": {"name": name, "namespace": namespace}, "spec": spec})
+
+
 def _secret(rng: random.Random, name: str, namespace: str) -> Object:
     data = rng.choice([{}, {"tls.crt": "QQ==", "tls.key": "QQ=="}, {"cert": "QQ==", "key": "QQ==", "cacert": "QQ=="}])
     return decode(kinds.SECRET, {"metadata": {"name": name, "namespace": namespace}, "data": data})
@@ -271,9 +291,16 @@ def _secret(rng: random.Random, name: str, namespace: str) -> Object:
 
 MAKERS = (
     ("s", _service), ("e", _entry), ("x", _slice), ("p", _pod), ("w", _workload), ("v", _routing), ("d", _rule),
-    ("i", _sidecar),
+    ("i", _sidecar), ("f", _envoy_filter),
 )  # fmt: skip
-AT_GATEWAYS = (*MAKERS[:1], *MAKERS[2:4], ("g", _gateway), ("v", _virtual_service), ("c", _secret))
+AT_GATEWAYS = (
+    *MAKERS[:1],
+    *MAKERS[2:4],
+    ("g", _gateway),
+    ("v", _virtual_service),
+    ("c", _secret),
+    ("f", _envoy_filter),
+)
 
 
 def _batches(

@@ -12,6 +12,18 @@ from pilotfish.api.istio_validation.values import Faults
 from pilotfish.api.networking.envoy_filter import EnvoyConfigObjectPatch, EnvoyFilter, FilterMatch
 from pilotfish.api.one_of import one_of_faults
 
+_PATCH = "spec.configPatches[]"
+ENVOY_FILTER_NOT_HONOURED = frozenset(
+    {
+        "spec.targetRefs",
+        f"{_PATCH}.applyTo=BOOTSTRAP",
+        f"{_PATCH}.match.context=WAYPOINT",
+        f"{_PATCH}.match.listener.portName",
+        f"{_PATCH}.match.waypoint",
+        f"{_PATCH}.patch.filterClass",
+    }
+)
+"""What changes nothing yet: Istio ignores the name of a listener's port and classes of filters as well."""
 _HTTP_CONNECTION_MANAGER = ("envoy.filters.network.http_connection_manager", "envoy.http_connection_manager")
 _LONGEST_VERSION = 1024
 _LISTENER_CLASS = ("LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER")

@@ -1,0 +1,1 @@
+"""What EnvoyFilters change of single resources: functions on Envoy's protobuf messages."""
