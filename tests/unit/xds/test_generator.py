@@ -264,7 +264,8 @@ def _sidecar(rng: random.Random, name: str, namespace: str) -> Object:
     return decode(kinds.SIDECAR, {"metadata": metadata, "spec": spec})
 
 
-def _envoy_filter(rng: random.Random, name: str, namespace: str) -> Object:
+def _envoy_filter(rng: random.Random, name: str, namespace: str, *, whole: bool = True) -> Object:
+    """Without `whole` one that neither adds nor removes what other resources lead to."""
     extra = {"name": "extra", "connect_timeout": "1s"}
     direct = {"match": {"prefix": "/direct"}, "direct_response": {"status": 204}}
     patches: list[dict[str, Any]] = [
@@ -278,6 +279,8 @@ def _envoy_filter(rng: random.Random, name: str, namespace: str) -> Object:
         {"applyTo": "VIRTUAL_HOST", "patch": {"operation": "REMOVE"},
          "match": {"routeConfiguration": {"vhost": {"name": "allow_any"}}}},
     ]  # fmt: skip
+    if not whole:
+        patches = [p for p in patches if p["patch"]["operation"] == "MERGE" or p["applyTo"] == "HTTP_ROUTE"]
     spec: dict[str, Any] = {"configPatches": rng.sample(patches, rng.randint(1, 3)), "priority": rng.randint(0, 2)}
     if rng.random() < 0.5:
         spec["workloadSelector"] = {"labels": {"app": rng.choice("xy")}}
