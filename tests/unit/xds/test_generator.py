@@ -6,6 +6,7 @@ import gc
 import random
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -302,7 +303,7 @@ AT_GATEWAYS = (
     ("g", _gateway),
     ("v", _virtual_service),
     ("c", _secret),
-    ("f", _envoy_filter),
+    ("f", partial(_envoy_filter, whole=False)),
 )
 
 
