@@ -164,6 +164,10 @@ def test_keepalive(mesh: Any) -> None:
     assert cluster(client)["upstream_connection_options"] == {
         "tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 20, "keepalive_interval": 5}
     }
+    mesh.apply(rule("{connectionPool: {tcp: {tcpKeepalive: {probes: 7}}}}"))
+    assert cluster(client)["upstream_connection_options"] == {
+        "tcp_keepalive": {"keepalive_probes": 7, "keepalive_time": 10}
+    }
     mesh.configure("{}")
     mesh.apply(rule("{connectionPool: {tcp: {tcpKeepalive: {}}}}"))
     assert cluster(client)["upstream_connection_options"] == {"tcp_keepalive": {}}
@@ -275,3 +279,13 @@ def test_subsets_and_ports_have_their_own(mesh: Any) -> None:
     assert said(90, "own") == (3, None, False)
     assert said(80, "port") == (UNLIMITED, 2, True)
     assert said(100, "port") == (4, 1, True)
+
+
+def test_a_port_has_all_settings_of_its_own(mesh: Any) -> None:
+    client = mesh.sidecar()
+    own = "outlierDetection: {consecutive5xxErrors: 2}, loadBalancer: {simple: RANDOM}"
+    mesh.apply(WEB + "---" + rule(f"{{portLevelSettings: [{{port: {{number: 90}}, {own}}}]}}"))
+    assert cluster(client, 90)["outlier_detection"]["consecutive_5xx"] == 2
+    assert cluster(client, 90)["lb_policy"] == "RANDOM"
+    assert "outlier_detection" not in cluster(client, 80)
+    assert cluster(client, 80)["lb_policy"] == "LEAST_REQUEST"

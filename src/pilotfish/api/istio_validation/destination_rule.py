@@ -21,7 +21,12 @@ from pilotfish.api.networking.destination_rule import (
 from pilotfish.api.one_of import one_of_faults
 
 _POLICIES = ("spec.trafficPolicy", "spec.subsets[].trafficPolicy")
-_NOT_HONOURED = ("loadBalancer.zoneAwareLbSetting", "tls.mode=ISTIO_MUTUAL", "tls.credentialName")
+_NOT_HONOURED = (
+    "loadBalancer.zoneAwareLbSetting",
+    "outlierDetection.consecutiveErrors",  # nor by Istio
+    "tls.credentialName",
+    "tls.mode=ISTIO_MUTUAL",
+)
 DESTINATION_RULE_NOT_HONOURED = frozenset(
     f"{policy}.{part}{name}" for policy in _POLICIES for part in ("", "portLevelSettings[].") for name in _NOT_HONOURED
 )
