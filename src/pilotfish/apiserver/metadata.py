@@ -48,6 +48,14 @@ def keep_owned(document: Document, old: Document) -> None:
     metadata["resourceVersion"] = kept.get("resourceVersion", "")
 
 
+def take_owners(document: Document, asked: Document) -> None:
+    """Have the owners of fields that a change noted itself; none where nobody owns anything."""
+    if managed := asked["metadata"].get("managedFields"):
+        document["metadata"]["managedFields"] = managed
+    else:
+        document["metadata"].pop("managedFields", None)
+
+
 def being_deleted(document: Document) -> bool:
     return bool(metadata_of(document).get("deletionTimestamp"))
 

@@ -215,7 +215,7 @@ class Resources:
         document = taken_by(kind, subresource, asked, msgspec.json.decode(stored.body))
         metadata.keep_owned(document, old)
         if owns:
-            document["metadata"]["managedFields"] = asked["metadata"]["managedFields"]
+            metadata.take_owners(document, asked)
         else:
             track_update(kind, document, old, options.field_manager, subresource)
         if not subresource:

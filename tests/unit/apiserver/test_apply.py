@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pilotfish.api.errors import Conflict
-from pilotfish.api.kinds import DEPLOYMENT, SCHEME, SERVICE_ENTRY
+from pilotfish.api.kinds import CONFIG_MAP, DEPLOYMENT, SCHEME, SERVICE_ENTRY
 from pilotfish.api.meta import Document
 from pilotfish.apiserver.bootstrap import ensure_default_objects
 from pilotfish.apiserver.fieldsets import from_fields_v1, leaves, shown, to_fields_v1
@@ -69,6 +69,17 @@ def test_the_first_apply_creates_and_owns() -> None:
         before = resources.store.revision
         await apply(manifest(), by("a"))
         assert resources.store.revision == before, "the same again writes nothing"
+
+    with_deployments(test)
+
+
+def test_an_object_of_which_nobody_owns_anything_is_applied_again() -> None:
+    async def test(resources: Resources, apply: Any) -> None:
+        config: Document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
+        for created in (True, False):
+            written = await resources.apply(CONFIG_MAP, "default", "c", config, by("a"))
+            assert written.created is created
+            assert "managedFields" not in object_of(written)["metadata"]
 
     with_deployments(test)
 
