@@ -163,6 +163,7 @@ def test_copies_of_requests(mesh: Any, mirror: str, expected: list[tuple[str, in
     shares = [(policy["cluster"], policy["runtime_fraction"]["default_value"]) for policy in policies]
     assert shares == [(cluster, {"numerator": n, "denominator": "MILLION"}) for cluster, n in expected]
     assert all(policy["trace_sampled"] is False for policy in policies)
+    assert all(policy["disable_shadow_host_suffix_append"] for policy in policies)
 
 
 def test_sidecars_on_demand_have_the_clusters_of_mirrors(mesh: Any) -> None:

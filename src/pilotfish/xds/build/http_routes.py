@@ -218,7 +218,8 @@ def _forward(route: route_components_pb2.Route, spec: Forward) -> None:
     if spec.retries is not None:
         try_again(action.retry_policy, spec.retries)
     for mirror in spec.mirrors:
-        copies = action.request_mirror_policies.add(cluster=mirror.cluster)
+        # A copy has the authority of its request (Istio's default), where Envoy by itself appends "-shadow".
+        copies = action.request_mirror_policies.add(cluster=mirror.cluster, disable_shadow_host_suffix_append=True)
         copies.runtime_fraction.default_value.CopyFrom(fraction(mirror.share))
         copies.trace_sampled.value = False  # a copy is no span of its own
 
