@@ -306,3 +306,37 @@ def test_an_extension_is_configured_by_itself(mesh: Any, proxy: Any) -> None:
     mesh.apply(envoy_filter("EXTENSION_CONFIG", "ADD", LUA))
     url = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
     assert set(proxy.config.resources(url)) == {"lua"}
+
+
+def test_a_gateway_by_the_port_of_its_server(mesh: Any) -> None:
+    mesh.apply("""
+apiVersion: v1
+kind: Service
+metadata: {name: edge, namespace: istio-system}
+spec: {clusterIP: 10.1.0.9, selector: {istio: ingressgateway}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: istio-system}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+""")
+    proxy = mesh.gateway()
+    sidecar = mesh.sidecar(namespace="istio-system")
+    before = str(proxy.get("routes", "http.8080"))
+    value = "response_headers_to_add: [{header: {key: x-edge, value: 'yes'}}]"
+
+    def patch(port: int) -> None:
+        match = f"{{context: GATEWAY, routeConfiguration: {{portNumber: {port}}}}}"
+        mesh.apply(envoy_filter("ROUTE_CONFIGURATION", "MERGE", value, match, namespace="istio-system"))
+
+    patch(80)
+    assert proxy.get("routes", "http.8080")["response_headers_to_add"][0]["header"]["key"] == "x-edge"
+    assert "x-edge" not in str(sidecar.get("listeners", "virtualInbound"))
+    patch(8080)
+    assert str(proxy.get("routes", "http.8080")) == before
+    mesh.apply(envoy_filter("HTTP_FILTER", "INSERT_FIRST", LUA, "{context: GATEWAY}", namespace="istio-system"))
+    (chain,) = proxy.get("listeners", "0.0.0.0_8080")["filter_chains"]
+    assert manager(chain)["http_filters"][0]["name"] == "lua"
+    assert "lua" not in str(sidecar.get("listeners", "virtualInbound"))

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pilotfish.mesh.envoy_filters import Patch
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import Record
-from pilotfish.xds import source
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.parts import Part
 from pilotfish.xds.patches.values import value_of
-
-_TYPES = {"LISTENER": source.LISTENER, "CLUSTER": source.CLUSTER, "EXTENSION_CONFIG": source.EXTENSION}
+from pilotfish.xds.patching import ADDED
 
 
 class AddedSpec(Record):
@@ -20,7 +18,7 @@ class AddedSpec(Record):
 
     @property
     def type_url(self) -> str:
-        return _TYPES[self.patch.apply_to]
+        return ADDED[self.patch.apply_to]
 
     @property
     def name(self) -> str:
@@ -41,7 +39,7 @@ class Additions(Part):
         self._patches, self._gateway = patches, gateway
         contexts = ("ANY", "GATEWAY") if gateway else ("ANY", "SIDECAR_OUTBOUND", "SIDECAR_INBOUND")
         for patch in patches:
-            if patch.apply_to not in _TYPES or patch.operation != "ADD" or value_of(patch) is None:
+            if patch.apply_to not in ADDED or patch.operation != "ADD" or value_of(patch) is None:
                 continue
             spec = AddedSpec(patch)
             meant = patch.apply_to == "EXTENSION_CONFIG" or patch.context in contexts

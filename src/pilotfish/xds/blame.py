@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+from pilotfish.mesh.envoy_filters import Patch
 from pilotfish.mesh.model import Model
-from pilotfish.mesh.records import ObjectKey, Registry, Service, WorkloadKey
+from pilotfish.mesh.records import ObjectKey, Registry, Service, WorkloadKey, labels_of
 from pilotfish.mesh.servers import Server
 from pilotfish.xds.build.names import listener as listener_name
 from pilotfish.xds.gateway_hosts import route_name
 from pilotfish.xds.gateway_secrets import secret_resources
+from pilotfish.xds.patching import responsible
 from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, ProxyNode
 from pilotfish.xds.status import Log, Rejection, Versions
+from pilotfish.xds.workload import workload_of
 
 FEW = 5
 """How many objects can share the blame for one resource."""
@@ -71,7 +74,13 @@ class Blame(Log):
 
 
 def blamed(model: Model, node: ProxyNode, type_url: str, name: str) -> tuple[ObjectKey, ...]:
-    """The objects that a proxy's resource came from: at most a few, else its pod."""
+    """The objects that a proxy's resource came from: at most a few, else its pod.
+
+    Where EnvoyFilters have changed it they have the blame alone: what it was before is ours.
+    """
+    keys = {patch.source for patch in _patches(model, node, type_url, name)}
+    if 0 < len(keys) <= FEW:
+        return tuple(sorted(keys))
     keys = {object_of(service) for service in _sources(model, node, type_url, name)}
     if not keys and node.type == "router":
         keys = {server.source for server in _servers(model, node, type_url, name)}
@@ -84,6 +93,15 @@ def object_of(service: Service) -> ObjectKey:
     """The API object that defines a service."""
     kind = "Service" if service.registry is Registry.KUBERNETES else "ServiceEntry"
     return ObjectKey(kind, service.namespace, service.name)
+
+
+def _patches(model: Model, node: ProxyNode, type_url: str, name: str) -> Iterable[Patch]:
+    if node.type not in ("sidecar", "router"):
+        return ()
+    workload = model.workload(workload_of(node))
+    labels = workload.labels if workload else labels_of(node.labels)
+    patches = model.envoy_filters.of(node.namespace, labels, node.metadata)
+    return responsible(patches, type_url, name, gateway=node.type == "router")
 
 
 def _servers(model: Model, node: ProxyNode, type_url: str, name: str) -> Iterator[Server]:

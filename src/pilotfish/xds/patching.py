@@ -21,6 +21,7 @@ from pilotfish.xds.entries import Spec, serialise
 from pilotfish.xds.patches.clusters import means_cluster, patch_cluster
 from pilotfish.xds.patches.listeners import patch_listener
 from pilotfish.xds.patches.routes import means_routes, patch_routes
+from pilotfish.xds.patches.values import value_of
 
 Context = Literal["SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY"]
 _OF_ROUTES = frozenset({"ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE"})
@@ -30,6 +31,8 @@ _INSIDE = {
     source.CLUSTER: frozenset({"CLUSTER"}),
 }
 """What there is to patch in resources of each type."""
+ADDED = {"LISTENER": source.LISTENER, "CLUSTER": source.CLUSTER, "EXTENSION_CONFIG": source.EXTENSION}
+"""What patches add as a whole, and its type."""
 GatewayPorts = tuple[tuple[int, tuple[int, ...]], ...]
 
 
@@ -85,7 +88,7 @@ class Patching(Record):
         """The spec of the resource as the patches leave it; None where they remove it."""
         if not self.patches:
             return spec
-        found = _fitting(self, spec.type_url, self._context(spec))
+        found = _fitting(self, spec.type_url, _context(spec.name, gateway=self.gateway))
         if spec.type_url == source.ROUTE:
             ports = dict(self.ports) if self.gateway else None
             found = tuple(patch for patch in found if means_routes(patch.routes, spec.name, ports))
@@ -98,12 +101,6 @@ class Patching(Record):
         patched = PatchedSpec(spec, found, self.ports if of_listener else None)
         return None if patched.is_removed() else patched
 
-    def _context(self, spec: Spec) -> Context:
-        if self.gateway:
-            return "GATEWAY"
-        inbound = spec.name in (names.VIRTUAL_INBOUND, names.INBOUND_PASSTHROUGH) or spec.name.startswith("inbound|")
-        return "SIDECAR_INBOUND" if inbound else "SIDECAR_OUTBOUND"
-
 
 UNPATCHED = Patching()
 
@@ -111,6 +108,30 @@ UNPATCHED = Patching()
 def unpatched(spec: Spec) -> Spec:
     """The spec as it was before anything was patched."""
     return spec.base if isinstance(spec, PatchedSpec) else spec
+
+
+def responsible(patches: tuple[Patch, ...], type_url: str, name: str, *, gateway: bool) -> tuple[Patch, ...]:
+    """The patches that may have made a resource what it is, as far as its name tells."""
+    found = []
+    for patch in _fitting(Patching(patches, gateway), type_url, _context(name, gateway=gateway)):
+        match type_url:
+            case source.ROUTE:
+                meant = means_routes(patch.routes, name, {} if gateway else None)
+            case source.CLUSTER:
+                meant = means_cluster(patch.cluster, name, names.host_of(name))
+            case _:
+                meant = patch.listener is None or patch.listener.name in ("", name)
+        if meant:
+            found.append(patch)
+    added = (p for p in patches if p.operation == "ADD" and type_url == ADDED.get(p.apply_to))
+    return (*found, *(patch for patch in added if getattr(value_of(patch), "name", None) == name))
+
+
+def _context(name: str, *, gateway: bool) -> Context:
+    if gateway:
+        return "GATEWAY"
+    inbound = name in (names.VIRTUAL_INBOUND, names.INBOUND_PASSTHROUGH) or name.startswith("inbound|")
+    return "SIDECAR_INBOUND" if inbound else "SIDECAR_OUTBOUND"
 
 
 @lru_cache(maxsize=1024)
@@ -122,11 +143,8 @@ def _fitting(patching: Patching, type_url: str, context: Context) -> tuple[Patch
         for patch in patching.patches
         if patch.apply_to in inside
         and patch.context in ("ANY", context)
-        and not (patch.apply_to in ("LISTENER", "CLUSTER") and patch.operation not in (*_MERGING, "REMOVE"))
+        and not (patch.apply_to in ADDED and patch.operation != "REMOVE" and not patch.merges)
     )
-
-
-_MERGING = ("MERGE", "MERGE_AND_REPLACE_LIST")
 
 
 def _known_as(spec: Spec) -> tuple[str, str]:

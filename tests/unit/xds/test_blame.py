@@ -184,3 +184,27 @@ def test_a_refusal_again_replaces_its_words() -> None:
     assert str(reports.standing[WEB]).endswith("second")
     reports.blame.acknowledged(proxy, CLUSTER, {CLUSTER_NAME: None})
     assert reports.standing == {WEB: None}
+
+
+def _envoy_filter(apply_to: str, operation: str, value: dict[str, Any], match: dict[str, Any]) -> Any:
+    patch = {"applyTo": apply_to, "match": match, "patch": {"operation": operation, "value": value}}
+    metadata = {"name": "f", "namespace": "ns"}
+    return decode(kinds.ENVOY_FILTER, {"metadata": metadata, "spec": {"configPatches": [patch]}})
+
+
+@pytest.mark.parametrize(
+    "patch, type_url, name, is_to_blame",
+    [
+        (("CLUSTER", "MERGE", {}, {"cluster": {"service": HOST}}), CLUSTER, f"outbound|80||{HOST}", True),
+        (("CLUSTER", "MERGE", {}, {"cluster": {"service": "other"}}), CLUSTER, f"outbound|80||{HOST}", False),
+        (("CLUSTER", "MERGE", {}, {"context": "SIDECAR_INBOUND"}), CLUSTER, f"outbound|80||{HOST}", False),
+        (("CLUSTER", "ADD", {"name": "mine"}, {}), CLUSTER, "mine", True),
+        (("CLUSTER", "ADD", {"name": "mine"}, {}), CLUSTER, f"outbound|80||{HOST}", False),
+        (("HTTP_ROUTE", "MERGE", {}, {"routeConfiguration": {"name": "80"}}), ROUTE, "80", True),
+        (("HTTP_FILTER", "INSERT_FIRST", {}, {"context": "SIDECAR_OUTBOUND"}), LISTENER, "0.0.0.0_80", True),
+        (("HTTP_FILTER", "INSERT_FIRST", {}, {"listener": {"name": "x"}}), LISTENER, "0.0.0.0_80", False),
+    ],
+)
+def test_an_envoy_filter_is_blamed_for_what_it_changes(patch: Any, type_url: str, name: str, is_to_blame: bool) -> None:
+    found = blamed(_model(_web(), _envoy_filter(*patch)), _proxy(), type_url, name)
+    assert found == ((ObjectKey("EnvoyFilter", "ns", "f"),) if is_to_blame else (WEB,))
