@@ -30,6 +30,7 @@ status: {podIP: 10.0.0.9, phase: Running}
 """
 WEB = "outbound|80||web.shop.svc.cluster.local"
 LEDGER = "outbound|7000||ledger.shop.svc.cluster.local"
+LEDGER_AT = "outbound|7000||10.1.0.2"
 HTTP = "envoy.filters.network.http_connection_manager"
 LUA = """
 name: lua
@@ -288,11 +289,16 @@ def test_proxies_are_told_apart_by_version_and_metadata(mesh: Any) -> None:
         assert old.get("clusters", WEB)["connect_timeout"] == "10s"
 
 
-def test_a_sidecar_on_demand_gets_what_is_patched(mesh: Any) -> None:
+def test_a_cluster_on_demand_is_patched_as_that_of_its_host(mesh: Any) -> None:
     mesh.apply(SERVICES)
-    proxy = mesh.sidecar("web-1", namespace="shop", metadata={"DNS_CAPTURE": "true", "PILOTFISH_CONFIG": "on-demand"})
-    mesh.apply(envoy_filter("CLUSTER", "MERGE", "connect_timeout: 1s"))
-    assert proxy.get("clusters", "PassthroughCluster")["connect_timeout"] == "1s"
+    proxy = mesh.sidecar(namespace="shop", metadata={"DNS_CAPTURE": "true"})
+    reached = "outbound|80||10.1.0.1"
+    assert WEB not in proxy.names("clusters")
+    proxy.config.asked("type.googleapis.com/envoy.config.cluster.v3.Cluster", [reached, LEDGER_AT], [], [])
+    match = "{cluster: {service: ledger.shop.svc.cluster.local}}"
+    mesh.apply(envoy_filter("CLUSTER", "MERGE", "connect_timeout: 1s", match))
+    assert {proxy.get("clusters", name)["connect_timeout"] for name in (LEDGER, LEDGER_AT)} == {"1s"}
+    assert proxy.get("clusters", reached)["connect_timeout"] == "10s"
 
 
 def test_a_value_that_cannot_be_read_changes_nothing(mesh: Any, proxy: Any, caplog: Any) -> None:
