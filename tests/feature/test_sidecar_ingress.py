@@ -115,3 +115,56 @@ ingress:
     )
     assert limits("inbound|9080||") == (10, unlimited)
     assert limits("inbound|9081||") == (3, unlimited)
+
+
+def test_every_setting_of_a_pool_of_connections_to_a_workload(mesh: Any, proxy: Any) -> None:
+    mesh.apply(
+        sidecar("""
+ingress:
+- port: {number: 9080, protocol: HTTP, name: http}
+  defaultEndpoint: 127.0.0.1:8081
+  connectionPool:
+    tcp:
+      connectTimeout: 250ms
+      tcpKeepalive: {probes: 3, time: 60s, interval: 5s}
+      maxConnectionDuration: 600s
+      idleTimeout: 90s
+    http:
+      http1MaxPendingRequests: 2
+      http2MaxRequests: 3
+      maxRequestsPerConnection: 4
+      maxRetries: 5
+      idleTimeout: 30s
+- port: {number: 9081, protocol: HTTP, name: upgraded}
+  connectionPool:
+    http: {h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 6, http2KeepAlive: {interval: 20s, timeout: 3s}}
+- port: {number: 9082, protocol: HTTP, name: as-client}
+  connectionPool: {http: {useClientProtocol: true}}
+""")
+    )
+
+    def options(port: int) -> Any:
+        return proxy.get("clusters", f"inbound|{port}||")["typed_extension_protocol_options"][OPTIONS]
+
+    cluster = proxy.get("clusters", "inbound|9080||")
+    assert cluster["connect_timeout"] == "0.250s"
+    keepalive = {"keepalive_probes": 3, "keepalive_time": 60, "keepalive_interval": 5}
+    assert cluster["upstream_connection_options"]["tcp_keepalive"] == keepalive
+    (threshold,) = cluster["circuit_breakers"]["thresholds"]
+    assert (threshold["max_pending_requests"], threshold["max_requests"], threshold["max_retries"]) == (2, 3, 5)
+    assert options(9080)["common_http_protocol_options"] == {
+        "idle_timeout": "30s",
+        "max_requests_per_connection": 4,
+        "max_connection_duration": "600s",
+    }
+    assert options(9081)["explicit_http_config"]["http2_protocol_options"] == {
+        "max_concurrent_streams": 6,
+        "connection_keepalive": {"interval": "20s", "timeout": "3s"},
+    }
+    assert "use_downstream_protocol_config" in options(9082)
+
+
+def test_an_idle_time_of_bytes_is_one_of_requests_that_have_none(mesh: Any, proxy: Any) -> None:
+    mesh.apply(sidecar("inboundConnectionPool: {tcp: {idleTimeout: 90s}}"))
+    options = proxy.get("clusters", "inbound|8080||")["typed_extension_protocol_options"][OPTIONS]
+    assert options["common_http_protocol_options"] == {"idle_timeout": "90s"}

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pilotfish.api.joined import WORKLOAD_ADDRESS, WORKLOAD_ENTRY
-from pilotfish.api.networking.connection_pool import ConnectionPoolSettings
+from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, HTTPSettings
+from pilotfish.mesh.durations import parse_duration
 from pilotfish.mesh.index import LabelIndex, MultiMap
 from pilotfish.mesh.model import Model, Touched
 from pilotfish.mesh.records import Labels, WorkloadKey, WorkloadKind
 from pilotfish.xds.audience import Audience
-from pilotfish.xds.build.cluster_policy import NO_POLICY, ClusterPolicy
+from pilotfish.xds.build.cluster_policy import ClusterPolicy
 from pilotfish.xds.build.clusters import InboundClusterSpec, ServiceName
-from pilotfish.xds.build.http_options import upstream_of
+from pilotfish.xds.build.http_options import upgraded
 from pilotfish.xds.build.inbound import InboundPort, VirtualInboundSpec
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.parts import Part
@@ -83,15 +84,17 @@ class Inbound(Part):
         target: int = 0,
         service: ServiceName | None = None,
     ) -> InboundClusterSpec:
+        limits = pool or ConnectionPoolSettings()
+        timeout = limits.tcp.connect_timeout if limits.tcp else None
         return InboundClusterSpec(
             port.number,
-            upstream_of(port.protocol),
-            self._audience.settings.connect_timeout,
+            upgraded(port.protocol, limits.http or HTTPSettings(), by_default=False),
+            parse_duration(timeout) if timeout is not None else self._audience.settings.connect_timeout,
             self._audience.ipv6,
             address,
             service,
             target,
-            ClusterPolicy(connection_pool=pool) if pool is not None else NO_POLICY,
+            ClusterPolicy(connection_pool=limits),
         )
 
 

@@ -1,0 +1,68 @@
+"""Sidecar: what a workload sees, what becomes of the rest, and where its program listens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from traffic.cases import Case, case, http, tcp
+
+pytestmark = pytest.mark.root
+
+SIDECAR = """
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: $name, namespace: traffic}
+spec:
+"""
+OF_THE_CLIENT = f"""{SIDECAR}
+  workloadSelector: {{labels: {{app: eager}}}}
+  outboundTrafficPolicy: {{mode: REGISTRY_ONLY}}
+"""
+REFUSED = "(?i)reset|closed|disconnect|eof|refused"
+VERSION_3 = """
+apiVersion: v1
+kind: Service
+metadata: {name: $name, namespace: traffic}
+spec:
+  selector: {app: b, version: v3}
+  ports:
+  - {name: http, port: 80, targetPort: 9080}
+  - {name: tcp, port: 83, targetPort: 9083}
+"""
+
+CASES = [
+    case(
+        "what is imported is reached, and the rest is refused",
+        OF_THE_CLIENT + "  egress: [{hosts: [./$host]}]",
+        http("http://v1/", client="eager", status=502, arrives=None),
+        http("http://$host/", client="eager", arrives={"path": "/"}),
+        tcp("tcp://v1:83", client="eager", error=REFUSED),
+        tcp("tcp://$host:83", client="eager", arrives={"protocol": "TCP"}),
+    ),
+    case(
+        "only the port of a listener is imported",
+        OF_THE_CLIENT + "  egress: [{port: {number: 80, protocol: HTTP, name: http}, hosts: [./*]}]",
+        tcp("tcp://$host:83", client="eager", error=REFUSED),
+        http("http://$host/", client="eager", arrives={"path": "/"}),
+    ),
+    case(
+        "the program listens elsewhere than clients think",
+        SIDECAR
+        + """
+  workloadSelector: {labels: {app: b, version: v3}}
+  ingress:
+  - {port: {number: 9080, protocol: HTTP, name: http}, defaultEndpoint: "127.0.0.1:8080"}
+  - {port: {number: 9083, protocol: TCP, name: tcp}, defaultEndpoint: "0.0.0.0:8083"}
+""",
+        http("http://$host/", client="eager", arrives={"version": "v3"}),
+        tcp("tcp://$host:83", client="eager", arrives={"version": "v3"}),
+        service=VERSION_3,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_sidecars(case: Case, site: Any) -> None:
+    site.check(case)
