@@ -60,8 +60,11 @@ SHORT = {
     "names": NAME_TABLE_TYPE,
 }
 
-UNAVOIDABLE = "UdpProxyConfig.matcher' is marked as work-in-progress"
-"""Envoy's only other way to say where datagrams go is deprecated."""
+UNAVOIDABLE = (
+    "UdpProxyConfig.matcher' is marked as work-in-progress",
+    "Dynatrace OpenTelemetry resource detector is configured but could not detect attributes",
+)
+"""Envoy's only other way to say where datagrams go is deprecated; Dynatrace's files are on machines that it watches."""
 
 
 class Proxy:
@@ -269,7 +272,8 @@ def check_with_envoy(resources: Any, folder: Path) -> None:
         env={**os.environ, "OTEL_RESOURCE_ATTRIBUTES": "service.name=check"},  # as the node does
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    warnings = [line for line in run.stderr.splitlines() if "[warning]" in line and UNAVOIDABLE not in line]
+    lines = [line for line in run.stderr.splitlines() if "[warning]" in line]
+    warnings = [line for line in lines if not any(words in line for words in UNAVOIDABLE)]
     assert not warnings, "\n".join(warnings)
 
 

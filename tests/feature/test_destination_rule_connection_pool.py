@@ -156,10 +156,11 @@ def test_keepalive(mesh: Any) -> None:
     client = mesh.sidecar()
     mesh.apply(WEB)
     assert "upstream_connection_options" not in cluster(client)
-    mesh.configure("tcpKeepalive: {probes: 3, time: 10s}")
+    mesh.configure("tcpKeepalive: {probes: 3, time: 10s, interval: 4s}")
     assert cluster(client)["upstream_connection_options"] == {
-        "tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 10}
+        "tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 10, "keepalive_interval": 4}
     }
+    mesh.configure("tcpKeepalive: {probes: 3, time: 10s}")
     mesh.apply(rule("{connectionPool: {tcp: {tcpKeepalive: {time: 20s, interval: 5s}}}}"))
     assert cluster(client)["upstream_connection_options"] == {
         "tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 20, "keepalive_interval": 5}
@@ -249,6 +250,63 @@ defaultTrafficPolicy:
     assert said() == (UNLIMITED, 12)
     mesh.apply(rule("{outlierDetection: {consecutive5xxErrors: 1}}"))
     assert said() == (11, 1)
+
+
+def test_the_mesh_can_say_of_all_hosts_what_a_rule_says_of_one(mesh: Any) -> None:
+    policy = """
+    connectionPool:
+      tcp:
+        maxConnections: 1
+        connectTimeout: 250ms
+        tcpKeepalive: {probes: 2, time: 20s, interval: 5s}
+        maxConnectionDuration: 90s
+        idleTimeout: 30s
+      http:
+        http1MaxPendingRequests: 2
+        http2MaxRequests: 3
+        maxRequestsPerConnection: 5
+        maxRetries: 4
+        idleTimeout: 1.5s
+        h2UpgradePolicy: DO_NOT_UPGRADE
+        useClientProtocol: true
+        maxConcurrentStreams: 7
+        http2KeepAlive: {interval: 10s, timeout: 2s}
+    outlierDetection:
+      splitExternalLocalOriginErrors: true
+      consecutiveLocalOriginFailures: 6
+      consecutiveGatewayErrors: 4
+      consecutive5xxErrors: 3
+      interval: 1s
+      baseEjectionTime: 1m
+      maxEjectionPercent: 50
+      minHealthPercent: 30
+      outlierDetectionHttpErrorCodes: [429, 503]"""
+    client = mesh.sidecar()
+    mesh.apply(WEB)
+    plain = [cluster(client, port) for port in (80, 90, 100, 110)], tcp_proxy(client)
+
+    def without_the_rule(of: dict[str, Any]) -> dict[str, Any]:
+        """A cluster, but for the word of which rule it was made from."""
+        metadata = of["metadata"]["filter_metadata"]
+        kept = {name: value for name, value in metadata["istio"].items() if name != "config"}
+        return {**of, "metadata": {"filter_metadata": {**metadata, "istio": kept}}}
+
+    mesh.apply(rule(policy))
+    ruled = [without_the_rule(cluster(client, port)) for port in (80, 90, 100, 110)], tcp_proxy(client)
+    mesh.delete("DestinationRule", "web")
+    assert ([cluster(client, port) for port in (80, 90, 100, 110)], tcp_proxy(client)) == plain
+    mesh.configure(f"defaultTrafficPolicy: {policy}")
+    of_mesh = [cluster(client, port) for port in (80, 90, 100, 110)], tcp_proxy(client)
+    assert of_mesh == ruled
+    assert all(found != before for found, before in zip(of_mesh[0], plain[0], strict=True))
+    assert of_mesh[1] != plain[1]
+
+
+def test_upgrades_by_the_word_for_all_hosts(mesh: Any) -> None:
+    client = mesh.sidecar()
+    mesh.apply(WEB)
+    mesh.configure("defaultTrafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}")
+    assert options(client) == {"explicit_http_config": {"http2_protocol_options": {}}}
 
 
 def test_subsets_and_ports_have_their_own(mesh: Any) -> None:

@@ -121,6 +121,13 @@ def test_labels_decide_first(mesh: Any) -> None:
     v1, v2 = ["10.0.1.1", "10.0.1.3", "10.0.3.1"], ["10.0.1.2", "10.0.2.1"]
     assert (preferred(one), preferred(two)) == ([v1, v2], [v2, v1])
     assert by_weight(one)
+    mesh.delete("DestinationRule", "web")
+    mesh.configure(
+        "{localityLbSetting: {failoverPriority: [version]},"
+        " defaultTrafficPolicy: {outlierDetection: {consecutive5xxErrors: 1}}}"
+    )
+    assert (preferred(one), preferred(two)) == ([v1, v2], [v2, v1])
+    mesh.configure("{}")
     mesh.apply(rules("version=v2"))
     assert preferred(one) == preferred(two) == [v2, v1]
     assert one.config.shared == two.config.shared

@@ -94,3 +94,23 @@ def test_services_that_do_not_say_who_sees_them(mesh: Any) -> None:
     mesh.configure("")
     assert "0.0.0.0_80" in other.names("listeners")
     assert dns.names("names") == {"*/web.default.svc.cluster.local"}
+
+
+def test_how_often_names_are_looked_up(mesh: Any) -> None:
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: named}
+spec: {hosts: [named.test], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}
+""")
+    proxy = mesh.sidecar()
+
+    def refresh_rate() -> str:
+        found: str = proxy.get("clusters", "outbound|80||named.test")["cluster_type"]["typed_config"][
+            "dns_refresh_rate"
+        ]
+        return found
+
+    assert refresh_rate() == "60s"
+    mesh.configure("dnsRefreshRate: 5s")
+    assert refresh_rate() == "5s"

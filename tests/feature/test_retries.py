@@ -67,6 +67,33 @@ def test_the_mesh_says_how_requests_are_tried_again(mesh: Any) -> None:
     assert retries(client) == {"plain": None, "routed": None, "own": (7, "5xx")}
 
 
+def test_the_mesh_says_where_and_how_long(mesh: Any) -> None:
+    client = mesh.sidecar()
+    mesh.apply(HOSTS)
+    mesh.configure("""
+defaultHttpRetryPolicy:
+  attempts: 3
+  retryOn: 5xx
+  perTryTimeout: 2s
+  backoff: 100ms
+  retryRemoteLocalities: true
+  retryIgnorePreviousHosts: false
+""")
+    (plain,) = (host for host in client.get("routes", "80")["virtual_hosts"] if host["name"].startswith("plain"))
+    each_time = "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+    assert plain["routes"][0]["route"]["retry_policy"] == {
+        "retry_on": "5xx",
+        "num_retries": 3,
+        "host_selection_retry_max_attempts": "5",
+        "per_try_timeout": "2s",
+        "retry_back_off": {"base_interval": "0.100s"},
+        "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": {"@type": each_time, "update_frequency": 2},
+        },
+    }
+
+
 def test_a_policy_that_cannot_be_is_refused() -> None:
     with pytest.raises(Invalid, match=r"defaultHttpRetryPolicy\.retryOn"):
         read_mesh_config("defaultHttpRetryPolicy: {attempts: 1, retryOn: sometimes}")

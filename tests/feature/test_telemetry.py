@@ -340,6 +340,59 @@ def test_tracing_by_the_meshs_own_word(mesh: Any) -> None:
     assert manager(proxy)["tracing"]["provider"]["name"] == "envoy.tracers.zipkin"
 
 
+def test_the_agent_and_tags_of_the_mesh(mesh: Any) -> None:
+    proxy = started(mesh)
+    mesh.configure("""
+defaultConfig:
+  tracing:
+    datadog: {address: "otel.observability:4318"}
+    customTags:
+      host: {environment: {name: HOSTNAME, defaultValue: none}}
+      tenant: {header: {name: x-tenant, defaultValue: nobody}}
+""")
+    tracing = manager(proxy)["tracing"]
+    tags = {tag.pop("tag"): tag for tag in tracing["custom_tags"]}
+    assert tags["host"] == {"environment": {"name": "HOSTNAME", "default_value": "none"}}
+    assert tags["tenant"] == {"request_header": {"name": "x-tenant", "default_value": "nobody"}}
+    assert tracing["provider"]["name"] == "envoy.tracers.datadog"
+    agent = tracing["provider"]["typed_config"]
+    assert (agent["collector_cluster"], agent["collector_hostname"]) == (f"outbound|4318||{HOST}", HOST)
+
+
+def test_headers_of_which_the_control_planes_environment_has_the_values(mesh: Any) -> None:
+    providers = f"""
+extensionProviders:
+- {{name: zipkin, zipkin: {{service: {HOST}, port: 9411, headers: [{{name: x-key, envName: TOKEN}}]}}}}
+- name: otel
+  opentelemetry:
+    service: {HOST}
+    port: 4317
+    grpc: {{initialMetadata: [{{name: x-key, envName: TOKEN}}, {{name: x-none, envName: NOT_SET}}]}}
+    resourceDetectors: {{dynatrace: {{}}}}
+- {{name: datadog, datadog: {{service: {HOST}, port: 4318, maxTagLength: 12}}}}
+"""
+    proxy = started(mesh, "tracing: [{providers: [{name: zipkin}]}]")
+    mesh.configure(providers)
+    config = manager(proxy)["tracing"]["provider"]["typed_config"]
+    [header] = config["collector_service"]["request_headers_to_add"]
+    assert header["header"] == {"key": "x-key", "value": "secret"}
+    mesh.apply(telemetry("tracing: [{providers: [{name: otel}]}]"))
+    config = manager(proxy)["tracing"]["provider"]["typed_config"]
+    assert config["grpc_service"]["initial_metadata"] == [{"key": "x-key", "value": "secret"}, {"key": "x-none"}]
+    detectors = [each["name"].rpartition(".")[2] for each in config["resource_detectors"]]
+    assert detectors == ["environment", "dynatrace"]
+    mesh.apply(telemetry("tracing: [{providers: [{name: datadog}]}]"))
+    assert manager(proxy)["tracing"]["max_path_tag_length"] == 12
+
+
+def test_a_metrics_provider_of_ones_own_name(mesh: Any) -> None:
+    proxy = started(mesh)
+    mesh.configure("{extensionProviders: [{name: mine, prometheus: {}}], defaultProviders: {metrics: [mine]}}")
+    assert "istio_requests_total" in counted(proxy)
+    mesh.configure("{extensionProviders: [{name: mine, prometheus: {}}], defaultProviders: {metrics: [other]}}")
+    assert counted(proxy) == {}
+
+
 # Collectors
 
 

@@ -216,6 +216,7 @@ _HONOURED_OF_PROXY = {
 
 _PARTS_NOT_HONOURED = {
     "outboundTrafficPolicy.tls",
+    "defaultTrafficPolicy.outlierDetection.consecutiveErrors",
     *(f"defaultConfig.tracing.{name}" for name in ("lightstep", "stackdriver", "openCensusAgent", "tlsSettings")),
     *(
         f"extensionProviders[].{name}"
