@@ -22,6 +22,14 @@ spec:
   ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: tls, protocol: TLS}]
 """
 
+GATEWAY_HOST = """
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: front, namespace: default}
+spec: {hosts: [front.test], resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}]}
+"""
+
 
 def alias(target: str, name: str = "shop", namespace: str = "default") -> str:
     return ALIAS.format(name=name, namespace=namespace, target=target)
@@ -100,6 +108,46 @@ spec: {hosts: [front.test], http: [{route: [{destination: {host: shop, port: {nu
     assert cluster() == "outbound|80||api.test"
     mesh.apply(ENTRY.replace("api.test", "other.test").replace("name: api,", "name: other,") + alias("other.test"))
     assert cluster() == "outbound|80||other.test"
+
+
+def test_a_virtual_service_of_an_alias_is_for_requests_by_that_name(mesh: Any) -> None:
+    proxy = mesh.sidecar()
+    routed = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop, namespace: default}
+spec: {hosts: [shop], http: [{directResponse: {status: 418}}]}
+"""
+    mesh.apply(ENTRY + alias("api.test") + alias("shop.default.svc.cluster.local", "store"))
+    mesh.apply(routed)
+    names = domains(proxy)
+    full = "shop.default.svc.cluster.local"
+    assert set(names[f"{full}:80"]) == {full, f"{full}.", "shop", "shop.default", "shop.default.svc"}
+    assert names["api.test:80"][:2] == ["api.test", "api.test."]
+    assert not set(names["api.test:80"]) & set(names[f"{full}:80"])
+    assert "store" in names["api.test:80"]
+    (own,) = [h for h in proxy.get("routes", "80")["virtual_hosts"] if h["name"] == f"{full}:80"]
+    assert own["routes"][0]["direct_response"]["status"] == 418
+    mesh.apply(ENTRY.replace("number: 80", "number: 8080"))
+    assert proxy.get("routes", "8080")["virtual_hosts"][1]["name"] == f"{full}:8080"
+    mesh.apply(alias("www.example.com") + GATEWAY_HOST)
+    assert f"{full}:80" in domains(proxy), "nobody knows that name, which is asked for at port 80 then"
+    mesh.delete("VirtualService", "shop")
+    assert f"{full}:80" not in domains(proxy)
+
+
+def test_an_alias_with_routes_is_there_for_proxies_on_demand(mesh: Any) -> None:
+    """A lookup of the alias asks for the host that it means, and not for the alias."""
+    mesh.apply(ENTRY + alias("api.test"))
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop, namespace: default}
+spec: {hosts: [shop], http: [{route: [{destination: {host: shop}}]}]}
+""")
+    proxy = mesh.sidecar(metadata={"DNS_CAPTURE": "true"})
+    assert "shop.default.svc.cluster.local:80" in domains(proxy)
+    assert "outbound|80||api.test" in proxy.names("clusters")
 
 
 def test_what_dns_knows_of_it(mesh: Any, load: Any) -> None:

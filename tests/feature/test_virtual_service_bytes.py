@@ -30,9 +30,10 @@ TO_OTHER = "route: [{destination: {host: other}}]"
 NAMED = "db.default.svc.cluster.local"
 
 
-def virtual_service(spec: str, host: str = "db") -> str:
+def virtual_service(spec: str, host: str = "db", name: str = "db", year: int = 2024) -> str:
     text: dict[str, Any] = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService"}
-    return yaml.safe_dump(text | {"metadata": {"name": "db"}, "spec": {"hosts": [host], **yaml.safe_load(spec)}})
+    metadata = {"name": name, "creationTimestamp": f"{year}-01-01T00:00:00Z"}
+    return yaml.safe_dump(text | {"metadata": metadata, "spec": {"hosts": [host], **yaml.safe_load(spec)}})
 
 
 def chains(proxy: Any, name: str) -> list[tuple[dict[str, Any], Any]]:
@@ -215,3 +216,59 @@ def test_a_sidecar_on_demand_always_has_hosts_of_which_the_address_is_not_all(me
     mesh.apply(SERVICES + "---\n" + virtual_service(routes))
     assert OTHER in client.names("clusters")
     assert "10.1.0.5_443" in client.names("listeners")
+
+
+def test_routes_of_several_for_one_host_come_together(mesh: Any) -> None:
+    """The oldest first; what one takes altogether no other gets."""
+    client = mesh.sidecar()
+    to_self = "route: [{destination: {host: db}}]"
+    inner = virtual_service(f"tcp: [{{match: [{{port: 81}}], {TO_OTHER}}}]", name="young", year=2024)
+    mesh.apply(SERVICES + "---\n" + inner)
+    mesh.apply(virtual_service(f"tcp: [{{match: [{{port: 5432}}], {TO_OTHER}}}]", name="old", year=2020))
+    assert chains(client, "10.1.0.5_81") == [({}, OTHER)]
+    assert chains(client, "10.1.0.5_5432") == [({}, OTHER)]
+    mesh.apply(virtual_service(f"tcp: [{{{to_self}}}]", name="oldest", year=2019))
+    assert chains(client, "10.1.0.5_81") == [({}, DB_WHAT)]
+    mesh.delete("VirtualService", "oldest")
+    mesh.delete("VirtualService", "old")
+    assert chains(client, "10.1.0.5_81") == [({}, OTHER)]
+    assert chains(client, "10.1.0.5_5432") == [({}, DB)]
+
+
+def test_server_names_of_several_for_one_host(mesh: Any) -> None:
+    client = mesh.sidecar()
+    sni = "tls: [{match: [{sniHosts: [%s]}], route: [{destination: {host: other, port: {number: %d}}}]}]"
+    mesh.apply(SERVICES + "---\n" + virtual_service(sni % ("a.test, b.test", 1), name="a", year=2020))
+    mesh.apply(virtual_service(sni % ("a.test, b.test", 2), name="same", year=2021))
+    mesh.apply(virtual_service(sni % ("c.test", 3), name="c", year=2022))
+    assert chains(client, "10.1.0.5_443") == [
+        ({"server_names": ["a.test", "b.test"]}, OTHER.replace("9000", "1")),
+        ({"server_names": ["c.test"]}, OTHER.replace("9000", "3")),
+    ]
+
+
+def test_routes_of_a_host_go_before_those_of_a_wildcard(mesh: Any) -> None:
+    client = mesh.sidecar()
+    wild = virtual_service(f"tcp: [{{{TO_OTHER}}}]", "*.default.svc.cluster.local", "wild", 2019)
+    own = virtual_service("tcp: [{match: [{port: 5432}], route: [{destination: {host: db}}]}]", year=2024)
+    mesh.apply(SERVICES + "---\n" + wild + "---\n" + own)
+    assert chains(client, "10.1.0.5_5432") == [({}, DB)]
+    assert chains(client, "10.1.0.5_81") == [({}, OTHER)]
+
+
+def test_requests_have_the_routes_of_the_oldest_that_has_any(mesh: Any) -> None:
+    """Of a less specific host none."""
+    client = mesh.sidecar()
+    mesh.apply(SERVICES + "---\n" + virtual_service(f"tcp: [{{{TO_OTHER}}}]", name="bytes", year=2019))
+    mesh.apply(virtual_service("http: [{directResponse: {status: 200}}]", "*.svc.cluster.local", "wild", 2018))
+
+    def answer(port: str) -> Any:
+        (host,) = (h for h in client.get("routes", port)["virtual_hosts"] if "db" in h["domains"])
+        return [route.get("direct_response", {}).get("status") for route in host["routes"]]
+
+    assert answer("80") == [None]
+    mesh.apply(virtual_service("http: [{directResponse: {status: 202}}]", name="young", year=2022))
+    mesh.apply(virtual_service("http: [{match: [{port: 99}], directResponse: {status: 201}}]", name="old", year=2020))
+    assert answer("80") == [202]
+    mesh.apply(virtual_service("http: [{match: [{port: 80}], directResponse: {status: 201}}]", name="old", year=2020))
+    assert answer("80") == [201]

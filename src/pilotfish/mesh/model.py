@@ -27,7 +27,9 @@ from pilotfish.mesh.records import (
     Labels,
     ObjectKey,
     Registry,
+    Resolution,
     SecretKey,
+    Service,
     Target,
     Workload,
     WorkloadKey,
@@ -136,12 +138,21 @@ class Model:
             host = self.seen_from(viewer.namespace, hostname)
             if host is not None:
                 return Seen(hostname, host, self.policies.rule(viewer, host.service), aside=True)
-        routing = self.policies.routing(viewer, hostname)
-        if host is None and (routing is None or hostname not in routing.hosts):
+        routings = self.policies.routings(viewer, hostname)
+        routed = [routing for group in routings for routing in group]
+        if host is None and not any(hostname in routing.hosts for routing in routed):
             return None
-        destinations = (self._destination(viewer, name) for name in routing.destinations) if routing else ()
+        names = dict.fromkeys(name for routing in routed for name in routing.destinations)
+        destinations = (self._destination(viewer, name) for name in names)
         rule = self.policies.rule(viewer, host.service) if host else None
-        return Seen(hostname, host, rule, routing, tuple(d for d in destinations if d is not None))
+        return Seen(
+            hostname,
+            host,
+            rule,
+            routings,
+            tuple(d for d in destinations if d is not None),
+            stands_for=self._stands_for(viewer, host.service) if host and routed else None,
+        )
 
     def _led(self, viewer: Viewer, hostname: str) -> bool:
         return hostname == viewer.egress_proxy or self.policies.leads(viewer, hostname)
@@ -151,6 +162,13 @@ class Model:
             return self.seen_from(viewer.namespace, hostname)
         imported = (viewer.imports(host) for host in self.definitions(hostname))
         return choose((host for host in imported if host is not None), viewer.namespace)
+
+    def _stands_for(self, viewer: Viewer, alias: Service) -> Service | None:
+        """What an alias means in the end; None for what is none, or means nothing that is seen."""
+        if alias.resolution is not Resolution.ALIAS:
+            return None
+        host = self._imported(viewer, self._aliases.end(alias.key.hostname))
+        return host.service if host else None
 
     def _destination(self, viewer: Viewer, hostname: str) -> Destination | None:
         """What a route to a host leads to: to an alias, the host for which that stands."""
@@ -274,7 +292,7 @@ class Model:
         leading = (routing for name in called for routing in self.policies.routed_to(name))
         led = {host for routing in leading for host in routing.hosts}
         led.update(_below(lambda: self._namespaces_of, led))
-        return frozenset({key.hostname for key in hosts} | named | led)
+        return frozenset({key.hostname for key in hosts} | named | called | led)
 
     def _keep(self, key: SecretKey, secret: core.Secret | None) -> set[SecretKey]:
         before = self._secrets.pop(key, None)

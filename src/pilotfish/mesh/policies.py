@@ -162,16 +162,19 @@ class Policies:
         """The names and wildcards that VirtualServices of the mesh route."""
         return iter(self._routings_of)
 
-    def routing(self, viewer: Viewer, hostname: str) -> Routing | None:
-        """The VirtualService by which sidecars send what is for a host: of those with the most specific host the one
-        that is exported to the fewest, then the oldest (Istio's order).
+    def routings(self, viewer: Viewer, hostname: str) -> tuple[tuple[Routing, ...], ...]:
+        """The VirtualServices by which sidecars send what is for a host, those with the most specific host first.
+
+        Of one host first comes what is exported to the fewest, then the oldest (Istio's order).
         """
+        found: list[tuple[Routing, ...]] = []
+        known: set[ObjectKey] = set()
         for keys in self._routings_of.about(hostname):
-            routings = (self._routings[key] for key in keys)
-            found = [r for r in routings if self._routes(viewer, r)]
-            if found:
-                return min(found, key=self._precedence)
-        return None
+            routings = [self._routings[key] for key in keys if key not in known]
+            known.update(keys)
+            if group := [routing for routing in routings if self._routes(viewer, routing)]:
+                found.append(tuple(sorted(group, key=self._precedence)))
+        return tuple(found)
 
     def _routes(self, viewer: Viewer, routing: Routing) -> bool:
         return MESH_GATEWAY in routing.gateways and self.sees(viewer.namespace, routing) and viewer.follows(routing)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import msgspec
 
@@ -42,26 +43,42 @@ def targets(route: tuple[RouteDestination, ...], cluster_of: ClusterOf) -> Targe
 
 
 def routed_chains(
-    seen: Seen, routing: Routing, port: ServicePort, audience: Audience, cluster_of: ClusterOf, own: TcpChain
+    seen: Seen, port: ServicePort, audience: Audience, clusters_of: Callable[[Routing], ClusterOf], own: TcpChain
 ) -> tuple[TcpChain, ...]:
-    """What sidecars do with connections to a port of a host by the routes of a VirtualService; none where no route
-    means them. `own` is the chain that the host has without routes.
+    """What sidecars do with connections to a port of a host by the routes of all its VirtualServices; none where no
+    route means them. `own` is the chain that the host has without routes.
+
+    A route of bytes that takes all of them is the last.
     """
-
-    def chain_of(route: tuple[RouteDestination, ...], ranges: tuple[str, ...], names: tuple[str, ...] = ()) -> TcpChain:
-        return msgspec.structs.replace(
-            own,
-            targets=targets(route, cluster_of),
-            ranges=ranges,
-            server_names=names,
-            policy=_policy(seen, routing, route, port.number, audience),
-        )
-
-    made = _by_server_name if port.protocol.is_tls else _by_address
     found: dict[tuple[object, ...], TcpChain] = {}
-    for chain in made(routing, port.number, audience, own.ranges, chain_of):
-        found.setdefault(chain.match, chain)
+    for routing in (routing for group in seen.routings for routing in group):
+        chain_of = partial(_chain, seen, routing, port.number, audience, clusters_of(routing), own)
+        made = _by_server_name if port.protocol.is_tls else _by_address
+        for chain in made(routing, port.number, audience, own.ranges, chain_of):
+            found.setdefault(chain.match, chain)
+            if not port.protocol.is_tls and chain.ranges == own.ranges:
+                return tuple(found.values())
     return tuple(found.values())
+
+
+def _chain(
+    seen: Seen,
+    routing: Routing,
+    port: int,
+    audience: Audience,
+    cluster_of: ClusterOf,
+    own: TcpChain,
+    route: tuple[RouteDestination, ...],
+    ranges: tuple[str, ...],
+    names: tuple[str, ...] = (),
+) -> TcpChain:
+    return msgspec.structs.replace(
+        own,
+        targets=targets(route, cluster_of),
+        ranges=ranges,
+        server_names=names,
+        policy=_policy(seen, routing, route, port, audience),
+    )
 
 
 def _policy(
@@ -94,15 +111,14 @@ def _by_server_name(
 def _by_address(
     routing: Routing, port: int, audience: Audience, ranges: tuple[str, ...], chain_of: ChainOf
 ) -> Iterator[TcpChain]:
-    """Up to the first route without a condition on subnets, which takes all connections to `ranges`."""
+    """A route without a condition on subnets takes all connections to `ranges`."""
     for route in routing.spec.tcp:
         matches = [match for match in route.match if _is_for(match, routing, port, audience)]
         if not route.route or (route.match and not matches):
             continue
         if not route.match or any(not match.destination_subnets for match in matches):
             yield chain_of(route.route, ranges)
-            return
-        if subnets := tuple(_subnets(matches, audience)):
+        elif subnets := tuple(_subnets(matches, audience)):
             yield chain_of(route.route, subnets)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -77,7 +78,7 @@ def outbound(seen: Seen, audience: Audience) -> Outbound:
     A host that no VirtualService routes looks the same from everywhere but its own namespace, which has short names for
     it, and behind a Sidecar: that is made once for all namespaces.
     """
-    if seen.host is None or seen.routing is not None or audience.egress:
+    if seen.host is None or seen.routings or audience.egress:
         return _outbound(seen, audience)
     viewer = audience if _at_home(seen.host.service, audience) else audience.anywhere
     made = _made.setdefault(seen.host, {})
@@ -107,6 +108,8 @@ def _outbound(seen: Seen, audience: Audience) -> Outbound:
     if seen.aside:
         return Outbound(clusters=clusters(seen, audience), assignments=assignments(seen, audience))
     service = host.service
+    if service.resolution is Resolution.ALIAS:
+        return Outbound(virtual_hosts=tuple(_of_alias(seen, service, audience)))
     ports = [port for port in service.ports if port.protocol is not Protocol.UDP]
     http = [port for port in ports if port.protocol.is_http or port.protocol is Protocol.AUTO]
     return Outbound(
@@ -221,9 +224,8 @@ def _chains(
         policy=tcp_policy(traffic_policy(seen.rule, port.number, default=audience.settings.default_policy)),
     )
     routed: tuple[TcpChain, ...] = ()
-    if seen.routing is not None:
-        cluster_of = _cluster_of(seen, seen.routing, port.number, audience)
-        routed = routed_chains(seen, seen.routing, port, audience, cluster_of, own)
+    if seen.routings:
+        routed = routed_chains(seen, port, audience, partial(_cluster_of, seen, port.number, audience), own)
     if port.protocol.is_tls:
         return routed or (own,)
     if port.protocol is not Protocol.AUTO:
@@ -244,15 +246,17 @@ def _routes(seen: Seen, service: Service, port: ServicePort, audience: Audience)
 
 
 def _written(seen: Seen, port: int, audience: Audience) -> tuple[HttpRoute, ...]:
-    """The routes that a VirtualService has for requests to a port."""
-    routing = seen.routing
-    if routing is None:
-        return ()
+    """The routes for requests to a port, of the first VirtualService that has any: those of others are not added, as
+    Istio says of sidecars. Those with a less specific host do not come in.
+    """
     asker = Asker(MESH_GATEWAY, port, audience.namespace, audience.labels, retries=audience.settings.retries)
-    return http_routes(routing, asker, _cluster_of(seen, routing, port, audience))
+    for routing in seen.routings[0] if seen.routings else ():
+        if routes := http_routes(routing, asker, _cluster_of(seen, port, audience, routing)):
+            return routes
+    return ()
 
 
-def _cluster_of(seen: Seen, routing: Routing, port: int, audience: Audience) -> ClusterOf:
+def _cluster_of(seen: Seen, port: int, audience: Audience, routing: Routing) -> ClusterOf:
     """What the destinations of a VirtualService mean to those who call a port of the host that it routes."""
 
     def cluster_of(destination: Destination) -> str:
@@ -266,15 +270,29 @@ def _cluster_of(seen: Seen, routing: Routing, port: int, audience: Audience) -> 
 def _unregistered(seen: Seen, audience: Audience) -> Iterator[WantedHost]:
     """A name that no registry has and a VirtualService routes: requests for it to port 80 (Istio)."""
     routes = _written(seen, UNREGISTERED_PORT, audience)
-    if seen.routing is not None and routes and seen.hostname != "*":  # what is for nobody has its own virtual host
+    if routes and seen.hostname != "*":  # what is for nobody has its own virtual host
+        age = seen.routings[0][0].age
         name = f"{seen.hostname}:{UNREGISTERED_PORT}"
-        yield WantedHost(UNREGISTERED_PORT, name, seen.routing.age, (seen.hostname,), (), (), routes)
+        yield WantedHost(UNREGISTERED_PORT, name, age, (seen.hostname,), (), (), routes)
+
+
+def _of_alias(seen: Seen, alias: Service, audience: Audience) -> Iterator[WantedHost]:
+    """An alias that a VirtualService routes: requests by that name to the ports of what it stands for, or to port 80 of
+    what nobody knows. They go before the domains that the alias has with its host.
+    """
+    ports = seen.stands_for.ports if seen.stands_for else ()
+    http = (port.number for port in ports if port.protocol.is_http or port.protocol is Protocol.AUTO)
+    domains = (alias.hostname, f"{alias.hostname}.", *short_names(alias.hostname, audience))
+    for number in http if seen.stands_for else (UNREGISTERED_PORT,):
+        if routes := _written(seen, number, audience):
+            yield WantedHost(number, f"{alias.hostname}:{number}", alias.age, domains, (), (), routes)
 
 
 def _virtual_host(seen: Seen, service: Service, port: ServicePort, audience: Audience) -> WantedHost:
-    named = [service.hostname, *service.aliases]
-    own = [own for name in named for own in ([name] if "*" in name else [name, f"{name}."])]
-    short = [short for name in named for short in short_names(name, audience)]
+    own = [service.hostname] if "*" in service.hostname else [service.hostname, f"{service.hostname}."]
+    short = short_names(service.hostname, audience)
+    for alias in service.aliases:
+        short += [alias, f"{alias}.", *short_names(alias, audience)]
     if service.headless:
         own += [f"*.{name}" for name in own]
         short += [f"*.{name}" for name in short]

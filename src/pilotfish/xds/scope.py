@@ -256,7 +256,7 @@ def _endpoints_alone(before: Seen, after: Seen) -> bool:
     was, now = before.host, after.host
     if was is None or now is None or was.service != now.service or now.service.resolution is not Resolution.STATIC:
         return False
-    return (before.rule, before.routing, before.destinations) == (after.rule, after.routing, after.destinations)
+    return (before.rule, before.routings, before.destinations) == (after.rule, after.routings, after.destinations)
 
 
 def _behind_listeners(found: Outbound) -> Iterable[tuple[str, str]]:

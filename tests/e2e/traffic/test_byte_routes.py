@@ -80,6 +80,24 @@ CASES = [
         by_name("$name", "v1"),
         by_name("$name-b", "v2"),
     ),
+    case(
+        "routes of two for one host",
+        VIRTUAL_SERVICE
+        + """
+  hosts: [$host]
+  tcp: [{match: [{port: 83}], route: [{destination: {host: v1}}]}]
+---"""
+        + VIRTUAL_SERVICE.replace("$name", "$name-b")
+        + """
+  hosts: [$host]
+  tcp: [{route: [{destination: {host: v2}}]}]
+  http: [{route: [{destination: {host: v3}}]}]
+""",
+        tcp("tcp://$host:83", count=3, reuse=False, arrives={"version": "v1"}),
+        tcp("tcp://$host:85", count=3, reuse=False, arrives={"version": "v2"}),
+        http("http://$host/", count=3, arrives={"version": "v3"}),
+        settle=http("http://$host/", arrives={"version": "v3"}),
+    ),
 ]
 
 

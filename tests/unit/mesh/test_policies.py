@@ -42,8 +42,8 @@ def policies(*objects, exports=BY_DEFAULT):
 
 
 def routed(held, viewer=A, hostname="web.a.svc.cluster.local"):
-    found = held.routing(viewer, hostname)
-    return found.key.name if found else None
+    found = held.routings(viewer, hostname)
+    return found[0][0].key.name if found else None
 
 
 WEB = Service("web.a.svc.cluster.local", "a", "web", Registry.KUBERNETES, (), export_to=("*",))
@@ -56,7 +56,7 @@ def ruled(held, viewer=A):
 
 def test_short_names_are_those_of_the_namespace():
     held = policies(routing())
-    found = held.routing(A, "web.a.svc.cluster.local")
+    ((found,),) = held.routings(A, "web.a.svc.cluster.local")
     assert found.hosts == ("web.a.svc.cluster.local",)
     assert found.destinations == ("target.a.svc.cluster.local",)
     assert [r.key.name for r in held.routed_to("target.a.svc.cluster.local")] == ["r"]
@@ -70,9 +70,16 @@ def test_the_most_specific_host_goes_before_the_oldest():
         routing("young", year=2024),
         routing("old", year=2023),
     )
-    assert routed(held) == "old"
+    found = held.routings(A, "web.a.svc.cluster.local")
+    assert [[routing.key.name for routing in group] for group in found] == [["old", "young"], ["wild"], ["any"]]
     assert routed(held, hostname="other.a.svc.cluster.local") == "wild"
     assert routed(held, hostname="else.test") == "any"
+
+
+def test_one_that_means_a_host_twice_is_there_once():
+    held = policies(routing(hosts="[web, '*.a.svc.cluster.local', '*']"))
+    ((found,),) = held.routings(A, "web.a.svc.cluster.local")
+    assert found.key.name == "r"
 
 
 def test_one_that_is_exported_to_fewer_goes_first():
