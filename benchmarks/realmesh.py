@@ -22,7 +22,6 @@ from benchmarks.topic import Missing
 from pilotfish.cli import process
 from pilotfish.home import Home
 from pilotfish.node.dns.counters import Counters
-from pilotfish.node.dns.process import control_socket
 
 EXAMPLE = REPOSITORY / "examples/hello-mesh"
 PILOTFISH = str(Path(sys.executable).with_name("pilotfish"))
@@ -94,7 +93,7 @@ class RealMesh:
     def dns_counters(self) -> Counters:
         """What the DNS process has done since it started."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(control_socket(self.home)))
+            sock.connect(str(self.home.dns_socket))
             sock.sendall(b'{"op": "stats"}\n')
             answer = sock.makefile("rb").readline()
         return msgspec.convert(msgspec.json.decode(answer)["stats"]["counters"], Counters)

@@ -88,6 +88,11 @@ class Home:
         return self.path / "run"
 
     @property
+    def dns_socket(self) -> Path:
+        """Where the node agent finds the DNS process; it is there when queries are answered."""
+        return self.run / "dns.sock"
+
+    @property
     def logs(self) -> Path:
         """The logs of our own processes."""
         return self.path / "logs"

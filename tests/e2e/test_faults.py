@@ -127,8 +127,9 @@ def test_an_application_dies_and_comes_back(hello: Any, caller: Any, tools: Any)
 
 
 def test_the_pods_own_supervisor_dies_and_the_pod_is_made_anew(hello: Any, caller: Any, tools: Any) -> None:
-    name = hello.pod("meshb")["metadata"]["name"]
-    uid = hello.pod("meshb")["metadata"]["uid"]
+    hello.kubectl("rollout", "restart", "deployment/meshb")  # a pod that crashed before is started again less at once
+    hello.kubectl("rollout", "status", "deployment/meshb", "--timeout=60s")
+    name, uid = (hello.pod("meshb")["metadata"][key] for key in ("name", "uid"))
     pids = [int(p.name) for p in Path("/proc").glob("[0-9]*") if uid in _cmdline(p) and "supervisor" in _cmdline(p)]
     assert pids
     for pid in pids:

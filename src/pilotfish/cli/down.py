@@ -14,7 +14,8 @@ def down(home: Home, *, keep: bool) -> None:
 
     Safe to call at any time, also during `up` and after a crash half-way through `up` or `down`.
     """
-    with changing(home) if home.path.is_dir() else contextlib.nullcontext():
+    # An `up` that has not made its folder yet waits too: half of what it makes next would be taken from it.
+    with changing(home) if home.path.parent.is_dir() else contextlib.nullcontext():
         remove(home, keep=keep)
 
 

@@ -15,7 +15,6 @@ from pilotfish.home import Home
 from pilotfish.node import certificates
 from pilotfish.node.agent import Agent
 from pilotfish.node.dns.control import DnsControl
-from pilotfish.node.dns.process import control_socket
 from pilotfish.node.inotify import raise_limit
 from pilotfish.node.kubelet.app import build_app
 from pilotfish.node.kubelet.pods import RunningPod
@@ -38,7 +37,7 @@ async def node(home: Home) -> None:
     await asyncio.to_thread(raise_limit, home.run / "inotify")
     client = HTTPClient(read_kubeconfig(home.node_kubeconfig), user_agent="pilotfish-node")
     informers = Informers(client)
-    names = DnsControl(control_socket(home))
+    names = DnsControl(home.dns_socket)
     networks = await HostNetworks.of(mesh, names)
     pair = files.node.load()
     credentials = grpc.ssl_channel_credentials(files.ca.read_bytes(), pair.key, pair.certificate)

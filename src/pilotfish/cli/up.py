@@ -35,7 +35,6 @@ from pilotfish.cli.process import (
 from pilotfish.client.http import HTTPClient
 from pilotfish.client.kubeconfig import Kubeconfig, read_kubeconfig, write_kubeconfig
 from pilotfish.home import Home, Settings
-from pilotfish.node.dns.process import control_socket
 
 API_PORT, XDS_PORT = 6443, 15012
 READY_SECONDS = 60.0
@@ -242,7 +241,7 @@ async def _gateway_ready(client: HTTPClient, node: str) -> bool:
 
 
 async def _dns_ready(home: Home) -> bool:
-    return running(home, DNS) is not None and control_socket(home).exists()
+    return running(home, DNS) is not None and home.dns_socket.exists()
 
 
 def _failure(home: Home, role: str, what: str) -> click.ClickException:

@@ -35,11 +35,6 @@ PATIENCE = "PILOTFISH_DNS_HOLD_SECONDS"
 """Environment variable: for how long the first answer for a host may wait for the pod's proxy."""
 
 
-def control_socket(home: Home) -> Path:
-    """Where the node agent finds the DNS process; it is there when queries are answered."""
-    return home.run / "dns.sock"
-
-
 def names_file(home: Home) -> Path:
     """The last name table."""
     return home.run / "names.json"
@@ -116,7 +111,7 @@ async def run(
                 saver.run(),
                 listeners.sweep(),
                 listeners.open_gateway(settings.gateway_ip, gateway_port),
-                ControlServer(group, listeners, stats).serve(control_socket(home)),
+                ControlServer(group, listeners, stats).serve(home.dns_socket),
                 subscription.run(),
             ):
                 group.create_task(lasting)

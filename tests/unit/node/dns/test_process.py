@@ -98,7 +98,7 @@ def ask(packet: bytes, to: tuple[str, int], *, tcp: bool = False) -> bytes:
 
 @contextlib.asynccontextmanager
 async def agent(home: Home) -> AsyncIterator[DnsControl]:
-    control = DnsControl(process.control_socket(home))
+    control = DnsControl(home.dns_socket)
     task = asyncio.create_task(control.run())
     try:
         yield control
