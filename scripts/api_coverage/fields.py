@@ -10,7 +10,7 @@ from typing import Any
 from pilotfish.api.decode import fields_of
 from pilotfish.api.kinds import SCHEME
 from pilotfish.api.meta import Struct
-from pilotfish.mesh import meshconfig
+from pilotfish.mesh import meshconfig, meshconfig_unused
 
 GROUPS = ("networking.istio.io", "telemetry.istio.io")
 MESH_CONFIG = "MeshConfig"
@@ -66,7 +66,7 @@ def tables() -> list[Table]:
             assert spec is not None, f"{kind} has no spec"
             found.append(Table(kind.kind, leaves(spec, "spec"), kind.not_honoured, kind.type))
     mesh = meshconfig.MeshConfig
-    return [*found, Table(MESH_CONFIG, leaves(mesh, ""), meshconfig.NOT_HONOURED, mesh)]
+    return [*found, Table(MESH_CONFIG, leaves(mesh, ""), meshconfig_unused.NOT_HONOURED, mesh)]
 
 
 def leaves(cls: type[Struct], path: str) -> tuple[Field, ...]:

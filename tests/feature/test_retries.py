@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pilotfish.api.errors import Invalid
-from pilotfish.mesh.meshconfig import NOT_HONOURED, read_mesh_config
+from pilotfish.mesh.meshconfig import read_mesh_config
+from pilotfish.mesh.meshconfig_unused import NOT_HONOURED
 
 HOSTS = """
 apiVersion: v1

@@ -11,7 +11,7 @@ import functools
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -22,6 +22,9 @@ from pilotfish.api.meta import Document, Object, Struct, metadata_of
 from pilotfish.api.scheme import Kind
 
 T = TypeVar("T", bound=Object)
+
+Hook = Callable[[type, Any], Any]
+"""msgspec's `dec_hook`: makes values of types that msgspec does not know."""
 
 _MSGSPEC = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`")
@@ -36,35 +39,35 @@ def decode(kind: Kind[T], document: Mapping[str, Any]) -> T:
         raise Invalid.of(kind.kind, kind.group, name, list(type_faults(kind.type, document))) from None
 
 
-def type_faults(hint: Any, value: Any, path: str = "") -> Iterator[FieldError]:
+def type_faults(hint: Any, value: Any, path: str = "", hook: Hook | None = None) -> Iterator[FieldError]:
     """Every part of a value that does not fit a type, with its path; msgspec would stop at the first."""
     try:
-        msgspec.convert(value, hint)
+        msgspec.convert(value, hint, dec_hook=hook)
     except msgspec.ValidationError as error:
-        parts = list(_faults_of_parts(hint, value, path))
+        parts = list(_faults_of_parts(hint, value, path, hook))
         yield from parts or [_type_fault(hint, value, path, error)]
 
 
-def _faults_of_parts(hint: Any, value: Any, path: str) -> Iterator[FieldError]:
+def _faults_of_parts(hint: Any, value: Any, path: str, hook: Hook | None) -> Iterator[FieldError]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        yield from _faults_of_parts(arguments[0], value, path)
+        yield from _faults_of_parts(arguments[0], value, path, hook)
     elif origin in (typing.Union, types.UnionType):
         one, *others = (a for a in arguments if a is not types.NoneType)
         if not others:
-            yield from _faults_of_parts(one, value, path)
+            yield from _faults_of_parts(one, value, path, hook)
     elif origin in (tuple, list) and isinstance(value, list):
         for position, item in enumerate(value):
-            yield from type_faults(arguments[0], item, f"{path}[{position}]")
+            yield from type_faults(arguments[0], item, f"{path}[{position}]", hook)
     elif origin is dict and isinstance(value, Mapping):
         for key, item in value.items():
-            yield from type_faults(arguments[1], item, f"{path}[{key}]")
+            yield from type_faults(arguments[1], item, f"{path}[{key}]", hook)
     elif isinstance(hint, type) and issubclass(hint, Struct) and isinstance(value, Mapping):
         hints = typing.get_type_hints(hint, include_extras=True)
         for field in msgspec.structs.fields(hint):
             where = f"{path}.{field.encode_name}" if path else field.encode_name
             if field.encode_name in value:
-                yield from type_faults(hints[field.name], value[field.encode_name], where)
+                yield from type_faults(hints[field.name], value[field.encode_name], where, hook)
             elif field.required:
                 yield required(where)
 

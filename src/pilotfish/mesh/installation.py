@@ -22,6 +22,7 @@ from pilotfish.api.istio_validation import GATEWAY_COMPONENTS
 from pilotfish.api.kinds import ISTIO_OPERATOR
 from pilotfish.api.meta import Document, metadata_of
 from pilotfish.mesh import charts, meshconfig, values
+from pilotfish.mesh.meshconfig_unused import not_honoured
 
 NAMESPACE = meshconfig.ROOT_NAMESPACE
 INSTALLED_STATE = "installed-state"
@@ -95,7 +96,7 @@ def installation(operator: Document) -> Installation:
     meshconfig.mesh_config(mesh, "spec.meshConfig")
     warnings = [
         f"spec.meshConfig.{path} is accepted and has no effect yet"
-        for path in meshconfig.not_honoured(given.get("meshConfig") or {})
+        for path in not_honoured(given.get("meshConfig") or {})
     ]
     components = tuple(_component_objects(spec))
     objects: tuple[Document, ...] = (

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from pilotfish.api import telemetry
 from pilotfish.mesh import providers, reporting
+from pilotfish.mesh.extension_providers import ExtensionProvider
 from pilotfish.mesh.meshconfig import MeshConfig
-from pilotfish.mesh.providers import ExtensionProvider
 from pilotfish.mesh.proxy_tracing import ProxyTag, ProxyTracing
 from pilotfish.mesh.reporting import Tag
 

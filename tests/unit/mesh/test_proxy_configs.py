@@ -11,7 +11,7 @@ from pilotfish.api.decode import decode
 from pilotfish.api.errors import Invalid
 from pilotfish.api.kinds import PROXY_CONFIG
 from pilotfish.api.networking import ProxyConfig
-from pilotfish.mesh import meshconfig
+from pilotfish.mesh import proxyconfig
 from pilotfish.mesh.injection import inject
 from pilotfish.mesh.meshconfig import read_mesh_config
 from pilotfish.mesh.proxy_configs import effective
@@ -30,7 +30,7 @@ def config(name: str, spec: str, namespace: str = "default", created: str = "202
     return decode(PROXY_CONFIG, document)
 
 
-def found(*configs: ProxyConfig, annotation: str = "{}", **labels: str) -> meshconfig.ProxyConfig:
+def found(*configs: ProxyConfig, annotation: str = "{}", **labels: str) -> proxyconfig.ProxyConfig:
     return effective(MESH, configs, "default", labels, yaml.safe_load(annotation), "here")
 
 

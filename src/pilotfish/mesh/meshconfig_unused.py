@@ -1,0 +1,103 @@
+"""What of MeshConfig is accepted and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pilotfish.api.decode import present_paths
+from pilotfish.api.meta import Document
+
+_OF_DEFAULT_CONFIG = (
+    "caCertificatesPem",
+    "configPath",
+    "binaryPath",
+    "controlPlaneAuthPolicy",
+    "customConfigFile",
+    "discoveryAddress",
+    "drainDuration",
+    "envoyAccessLogService",
+    "envoyMetricsService",
+    "extraStatTags",
+    "fileFlushInterval",
+    "fileFlushMinSizeKb",
+    "interceptionMode",
+    "privateKeyProvider",
+    "proxyAdminPort",
+    "proxyBootstrapTemplatePath",
+    "readinessProbe",
+    "runtimeValues",
+    "statsCompression",
+    "statsdUdpAddress",
+    "statusPort",
+    "terminationDrainDuration",
+    "tracing.tlsSettings",
+)
+_OF_PROVIDERS = ("envoyExtAuthzHttp", "envoyExtAuthzGrpc", "sds")
+
+YET = frozenset(
+    {
+        "ca",
+        "caCertificates",
+        "configSources",
+        "defaultTrafficPolicy.outlierDetection.consecutiveErrors",
+        "discoverySelectors",
+        "enableAutoMtls",
+        "enableEnvoyAccessLogService",
+        "enablePrometheusMerge",
+        "hboneIdleTimeout",
+        "inboundClusterStatName",
+        "inboundTrafficPolicy",
+        "ingressClass",
+        "ingressControllerMode",
+        "ingressSelector",
+        "ingressService",
+        "meshMTLS",
+        "outboundClusterStatName",
+        "outboundTrafficPolicy.tls",
+        "pathNormalization",
+        "proxyHttpPort",
+        "proxyInboundListenPort",
+        "proxyListenPort",
+        "rootNamespace",
+        "serviceEntryVisibility",
+        "serviceScopeConfigs",
+        "serviceSettings",
+        "trustDomain",
+        "trustDomainAliases",
+        "zoneAwareLbSetting",
+        *(f"defaultConfig.{name}" for name in _OF_DEFAULT_CONFIG),
+        *(f"extensionProviders[].{name}" for name in _OF_PROVIDERS),
+        *(f"extensionProviders[].opentelemetry.{name}" for name in ("dynatraceSampler", "serviceAttributeEnrichment")),
+    }
+)
+"""Fields, by path, that Istio honours and this mesh does not yet."""
+
+_NO_SUCH_TRACER = "Envoy has no such tracer any more"
+_NOTHING_READS_IT = "nothing of Istio reads it"
+
+ISTIO_NEITHER: Mapping[str, str] = {
+    "certificates": _NOTHING_READS_IT,
+    "verifyCertificateAtClient": _NOTHING_READS_IT,
+    "defaultConfig.availabilityZone": _NOTHING_READS_IT,
+    "defaultConfig.discoveryRefreshDelay": _NOTHING_READS_IT,
+    "defaultConfig.meshId": f"{_NOTHING_READS_IT}: a mesh is named by the installation's value global.meshID",
+    "defaultConfig.sds": _NOTHING_READS_IT,
+    "defaultConfig.statNameLength": f"{_NOTHING_READS_IT}: Envoy has no limit any more",
+    "defaultConfig.zipkinAddress": f"{_NOTHING_READS_IT}: tracing.zipkin.address took its place",
+    "defaultConfig.envoyMetricsServiceAddress": "envoyMetricsService took its place, and alone is read",
+    "defaultConfig.tracing.lightstep": _NO_SUCH_TRACER,
+    "defaultConfig.tracing.openCensusAgent": _NO_SUCH_TRACER,
+    "defaultConfig.tracing.stackdriver": _NO_SUCH_TRACER,
+    "extensionProviders[].lightstep": _NO_SUCH_TRACER,
+    "extensionProviders[].opencensus": _NO_SUCH_TRACER,
+    "extensionProviders[].stackdriver": "Istio has no extension for it any more, and reports nothing",
+}
+"""Fields, by path, that change nothing in Istio either, and why."""
+
+NOT_HONOURED = YET | ISTIO_NEITHER.keys()
+"""Fields, by path, that change nothing."""
+
+
+def not_honoured(document: Document) -> list[str]:
+    """The fields of a MeshConfig that were given and change nothing, by path."""
+    return present_paths(document, NOT_HONOURED)
