@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pilotfish.analysis import messages
 from pilotfish.analysis.messages import Message, full_name
 from pilotfish.analysis.snapshot import Snapshot
-from pilotfish.api.core import PodSpec
 from pilotfish.api.kinds import DEPLOYMENT, NAMESPACE, POD
 from pilotfish.api.meta import Document
+from pilotfish.api.pods import PodSpec
 from pilotfish.mesh.injection import IGNORED_NAMESPACES, INJECT, NAMESPACE_LABEL, REVISION, wanted
 from pilotfish.mesh.values import Values
 

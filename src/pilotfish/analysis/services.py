@@ -10,10 +10,11 @@ from pilotfish.analysis.injection import in_mesh
 from pilotfish.analysis.messages import Message, full_name
 from pilotfish.analysis.snapshot import Snapshot
 from pilotfish.api.apps import Deployment
-from pilotfish.api.core import PodSpec, Service
+from pilotfish.api.core import Service
 from pilotfish.api.kinds import DEPLOYMENT, POD, SERVICE, SERVICE_ENTRY
 from pilotfish.api.meta import Object
 from pilotfish.api.networking import ServiceEntry
+from pilotfish.api.pods import PodSpec
 from pilotfish.api.selectors import matches_labels
 from pilotfish.mesh.protocols import Protocol, select
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar, cast
 
-from pilotfish.api.core import PodSpec
 from pilotfish.api.errors import Invalid
 from pilotfish.api.kinds import CONFIG_MAP, DEPLOYMENT, POD
 from pilotfish.api.meta import Object
+from pilotfish.api.pods import PodSpec
 from pilotfish.api.scheme import AnyKind, Kind
 from pilotfish.api.selectors import matches, matches_labels
 from pilotfish.mesh import meshconfig, values

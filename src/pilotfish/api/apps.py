@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import field
 
-from pilotfish.api.core import IntOrString, PodTemplateSpec
-from pilotfish.api.meta import Condition, LabelSelector, Object, Struct
+from pilotfish.api.meta import Condition, IntOrString, LabelSelector, Object, Struct
+from pilotfish.api.pods import PodTemplateSpec
 
 
 class RollingUpdateDeployment(Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pilotfish.api import apps, core, discovery, install, networking
 from pilotfish.api.meta import LabelSelector, Object, parse_timestamp
+from pilotfish.api.pods import ContainerStatus, Pod, PodSpec
 from pilotfish.api.scheme import Column, age, age_column
 
 NONE = "<none>"
@@ -13,7 +14,7 @@ def name_column() -> Column[Object]:
     return Column("Name", lambda obj: obj.metadata.name, "The object's name.")
 
 
-def pod_reason(pod: core.Pod) -> str:
+def pod_reason(pod: Pod) -> str:
     """The STATUS cell of a pod: its phase, or what keeps a container from running."""
     reason = pod.status.reason or pod.status.phase or "Unknown"
     for status in reversed(pod.status.container_statuses):
@@ -41,12 +42,12 @@ def pod_reason(pod: core.Pod) -> str:
     return reason
 
 
-def _pod_sidecars(pod: core.Pod) -> list[core.ContainerStatus]:
+def _pod_sidecars(pod: Pod) -> list[ContainerStatus]:
     names = {c.name for c in pod.spec.init_containers if c.restart_policy == "Always"}
     return [s for s in pod.status.init_container_statuses if s.name in names]
 
 
-def _pod_initialized(pod: core.Pod) -> bool:
+def _pod_initialized(pod: Pod) -> bool:
     """Whether the init containers are over: none waits for its turn or its end."""
     sidecars = _pod_sidecars(pod)
     return any(c.type == "Initialized" and c.status == "True" for c in pod.status.conditions) or all(
@@ -55,13 +56,13 @@ def _pod_initialized(pod: core.Pod) -> bool:
     )
 
 
-def _pod_ready(pod: core.Pod) -> str:
+def _pod_ready(pod: Pod) -> str:
     statuses = (*_pod_sidecars(pod), *pod.status.container_statuses)
     total = len(pod.spec.containers) + sum(c.restart_policy == "Always" for c in pod.spec.init_containers)
     return f"{sum(s.ready for s in statuses)}/{total}"
 
 
-def _pod_restarts(pod: core.Pod) -> str:
+def _pod_restarts(pod: Pod) -> str:
     """Of the containers and sidecars; of the init containers as long as they run."""
     counted = (
         (*_pod_sidecars(pod), *pod.status.container_statuses)
@@ -78,18 +79,18 @@ def _pod_restarts(pod: core.Pod) -> str:
 
 POD = (
     name_column(),
-    Column[core.Pod]("Ready", _pod_ready, "Ready containers of all containers."),
-    Column[core.Pod]("Status", pod_reason, "The phase, or what keeps the pod from running."),
-    Column[core.Pod]("Restarts", _pod_restarts, "How often containers were restarted."),
+    Column[Pod]("Ready", _pod_ready, "Ready containers of all containers."),
+    Column[Pod]("Status", pod_reason, "The phase, or what keeps the pod from running."),
+    Column[Pod]("Restarts", _pod_restarts, "How often containers were restarted."),
     age_column(),
-    Column[core.Pod]("IP", lambda p: p.status.pod_ip or NONE, "The pod's address.", 1),
-    Column[core.Pod]("Node", lambda p: p.spec.node_name or NONE, "The node that it runs on.", 1),
-    Column[core.Pod]("Nominated Node", lambda p: p.status.nominated_node_name or NONE, "", 1),
-    Column[core.Pod]("Readiness Gates", lambda p: _readiness_gates(p), "", 1),
+    Column[Pod]("IP", lambda p: p.status.pod_ip or NONE, "The pod's address.", 1),
+    Column[Pod]("Node", lambda p: p.spec.node_name or NONE, "The node that it runs on.", 1),
+    Column[Pod]("Nominated Node", lambda p: p.status.nominated_node_name or NONE, "", 1),
+    Column[Pod]("Readiness Gates", lambda p: _readiness_gates(p), "", 1),
 )
 
 
-def _readiness_gates(pod: core.Pod) -> str:
+def _readiness_gates(pod: Pod) -> str:
     gates = {g.condition_type for g in pod.spec.readiness_gates}
     if not gates:
         return NONE
@@ -219,11 +220,11 @@ ENDPOINTS = (
 )
 
 
-def _containers(spec: core.PodSpec) -> str:
+def _containers(spec: PodSpec) -> str:
     return ",".join(c.name for c in spec.containers)
 
 
-def _images(spec: core.PodSpec) -> str:
+def _images(spec: PodSpec) -> str:
     return ",".join(c.image for c in spec.containers)
 
 

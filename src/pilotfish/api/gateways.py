@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pilotfish.api.core import Pod
+from pilotfish.api.pods import Pod
 
 INJECT_TEMPLATES = "inject.istio.io/templates"
 """The annotation that says what injection makes of a pod (Istio)."""

@@ -12,6 +12,7 @@ from pilotfish.api import (
     istio_validation,
     networking,
     pod_validation,
+    pods,
     telemetry,
     validation,
 )
@@ -33,7 +34,7 @@ NODE = Kind(
     short_names=("no",), namespaced=False, subresources=STATUS, columns=columns.NODE,
 )  # fmt: skip
 POD = Kind(
-    "", V1, "Pod", "pods", core.Pod,
+    "", V1, "Pod", "pods", pods.Pod,
     short_names=("po",), categories=("all",), subresources=STATUS,
     default=defaults.pod,
     validate=pod_validation.pod, validate_update=pod_validation.pod_update, grace_period=defaults.pod_grace_period,

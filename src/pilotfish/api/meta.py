@@ -10,6 +10,7 @@ import msgspec
 
 Document = dict[str, Any]
 """An object as it is on the wire: decoded JSON. Stores and API servers pass documents; everyone else reads types."""
+IntOrString = int | str
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))

@@ -6,11 +6,24 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from pilotfish.api import core, rules
+from pilotfish.api import rules
 from pilotfish.api.faults import duplicate, forbidden, invalid, missing, required, unsupported
+from pilotfish.api.pods import (
+    Container,
+    ContainerPort,
+    EnvVar,
+    ExecAction,
+    HTTPGetAction,
+    Lifecycle,
+    Pod,
+    PodSpec,
+    Probe,
+    TCPSocketAction,
+    VolumeMount,
+)
 
 
-def _probe(path: str, probe: core.Probe | None) -> rules.Faults:
+def _probe(path: str, probe: Probe | None) -> rules.Faults:
     if probe is None:
         return
     handlers = {"exec": probe.exec, "httpGet": probe.http_get, "tcpSocket": probe.tcp_socket, "grpc": probe.grpc}
@@ -34,17 +47,17 @@ def _handler(path: str, handlers: Mapping[str, object]) -> rules.Faults:
     for name in given[1:]:
         yield forbidden(f"{path}.{name}", "may not specify more than 1 handler type")
     get, socket, command = (handlers.get(name) for name in ("httpGet", "tcpSocket", "exec"))
-    if isinstance(get, core.HTTPGetAction):
+    if isinstance(get, HTTPGetAction):
         yield from rules.port_number_or_name(f"{path}.httpGet.port", get.port)
         if get.scheme not in ("HTTP", "HTTPS"):
             yield unsupported(f"{path}.httpGet.scheme", get.scheme, ("HTTP", "HTTPS"))
-    if isinstance(socket, core.TCPSocketAction):
+    if isinstance(socket, TCPSocketAction):
         yield from rules.port_number_or_name(f"{path}.tcpSocket.port", socket.port)
-    if isinstance(command, core.ExecAction) and not command.command:
+    if isinstance(command, ExecAction) and not command.command:
         yield required(f"{path}.exec.command")
 
 
-def _lifecycle(path: str, lifecycle: core.Lifecycle | None) -> rules.Faults:
+def _lifecycle(path: str, lifecycle: Lifecycle | None) -> rules.Faults:
     if lifecycle is None:
         return
     for field, handler in (("postStart", lifecycle.post_start), ("preStop", lifecycle.pre_stop)):
@@ -58,7 +71,7 @@ def _lifecycle(path: str, lifecycle: core.Lifecycle | None) -> rules.Faults:
             yield from _handler(f"{path}.{field}", handlers)
 
 
-def _container_ports(path: str, ports: Sequence[core.ContainerPort]) -> rules.Faults:
+def _container_ports(path: str, ports: Sequence[ContainerPort]) -> rules.Faults:
     names: set[str] = set()
     for position, port in enumerate(ports):
         where = f"{path}[{position}]"
@@ -74,7 +87,7 @@ def _container_ports(path: str, ports: Sequence[core.ContainerPort]) -> rules.Fa
             yield unsupported(f"{where}.protocol", port.protocol, rules.PROTOCOLS)
 
 
-def _environment(path: str, variables: Sequence[core.EnvVar]) -> rules.Faults:
+def _environment(path: str, variables: Sequence[EnvVar]) -> rules.Faults:
     for position, variable in enumerate(variables):
         where = f"{path}[{position}]"
         if not variable.name:
@@ -99,7 +112,7 @@ def _environment(path: str, variables: Sequence[core.EnvVar]) -> rules.Faults:
             )
 
 
-def _mounts(path: str, mounts: Sequence[core.VolumeMount], volumes: frozenset[str]) -> rules.Faults:
+def _mounts(path: str, mounts: Sequence[VolumeMount], volumes: frozenset[str]) -> rules.Faults:
     places: set[str] = set()
     for position, mount in enumerate(mounts):
         where = f"{path}[{position}]"
@@ -115,7 +128,7 @@ def _mounts(path: str, mounts: Sequence[core.VolumeMount], volumes: frozenset[st
 _PULL_POLICIES = frozenset({"Always", "IfNotPresent", "Never"})
 
 
-def _container(path: str, container: core.Container, volumes: frozenset[str]) -> rules.Faults:
+def _container(path: str, container: Container, volumes: frozenset[str]) -> rules.Faults:
     if not container.name:
         yield required(f"{path}.name")
     else:
@@ -139,7 +152,7 @@ RESTART_POLICIES = frozenset({"Always", "OnFailure", "Never"})
 _DNS_POLICIES = frozenset({"ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"})
 
 
-def pod_spec(spec: core.PodSpec, path: str = "spec") -> rules.Faults:
+def pod_spec(spec: PodSpec, path: str = "spec") -> rules.Faults:
     """The faults of a PodSpec, in a Pod or in a template."""
     if not spec.containers:
         yield required(f"{path}.containers")
@@ -179,11 +192,11 @@ def pod_spec(spec: core.PodSpec, path: str = "spec") -> rules.Faults:
         yield from rules.address(f"{path}.hostAliases[{position}].ip", alias.ip)
 
 
-def pod(obj: core.Pod) -> rules.Faults:
+def pod(obj: Pod) -> rules.Faults:
     yield from pod_spec(obj.spec)
 
 
-def _without_what_may_change(spec: core.PodSpec) -> core.PodSpec:
+def _without_what_may_change(spec: PodSpec) -> PodSpec:
     """A PodSpec that is equal for two pods of which one may become the other (ValidatePodUpdate)."""
     return replace(
         spec,
@@ -197,7 +210,7 @@ def _without_what_may_change(spec: core.PodSpec) -> core.PodSpec:
     )
 
 
-def pod_update(new: core.Pod, old: core.Pod) -> rules.Faults:
+def pod_update(new: Pod, old: Pod) -> rules.Faults:
     changed, before = _without_what_may_change(new.spec), _without_what_may_change(old.spec)
     if not before.node_name:
         # What binds a pod to its node is a scheduler, once; here it may do so by an ordinary write.

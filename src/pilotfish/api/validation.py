@@ -14,6 +14,7 @@ from pilotfish.api import apps, core, discovery, rules
 from pilotfish.api.faults import duplicate, forbidden, invalid, required, too_long, unsupported
 from pilotfish.api.meta import LabelSelector
 from pilotfish.api.pod_validation import RESTART_POLICIES, pod_spec
+from pilotfish.api.pods import PodTemplateSpec
 from pilotfish.api.selectors import matches
 
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
@@ -182,7 +183,7 @@ def secret_update(new: core.Secret, old: core.Secret) -> rules.Faults:
 _OPERATORS = frozenset({"In", "NotIn", "Exists", "DoesNotExist"})
 
 
-def _selector(selector: LabelSelector, template: core.PodTemplateSpec) -> rules.Faults:
+def _selector(selector: LabelSelector, template: PodTemplateSpec) -> rules.Faults:
     if not selector.match_labels and not selector.match_expressions:
         yield required("spec.selector", "a selector that selects nothing in particular is not valid here")
         return
@@ -198,7 +199,7 @@ def _selector(selector: LabelSelector, template: core.PodTemplateSpec) -> rules.
         )
 
 
-def _replicated(selector: LabelSelector, template: core.PodTemplateSpec, replicas: int) -> rules.Faults:
+def _replicated(selector: LabelSelector, template: PodTemplateSpec, replicas: int) -> rules.Faults:
     yield from rules.not_negative("spec.replicas", replicas)
     yield from _selector(selector, template)
     yield from pod_spec(template.spec, "spec.template.spec")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import click
 
-from pilotfish.api.core import Pod
 from pilotfish.api.errors import ApiError
 from pilotfish.api.kinds import POD
+from pilotfish.api.pods import Pod
 from pilotfish.cli.connect import with_client
 from pilotfish.cli.objects import complain
 from pilotfish.cli.pods import default_container, find_pod

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import click
 
 from pilotfish.api.apps import Deployment, ReplicaSet
-from pilotfish.api.core import Pod, Service
+from pilotfish.api.core import Service
 from pilotfish.api.kinds import POD
 from pilotfish.api.meta import LabelSelector, Object
+from pilotfish.api.pods import Pod
 from pilotfish.cli.objects import wanted
 from pilotfish.client.http import HTTPClient
 

@@ -10,10 +10,10 @@ import gc
 import ipaddress
 from functools import lru_cache
 
-from pilotfish.api.core import Pod
 from pilotfish.api.decode import decode
 from pilotfish.api.kinds import CONFIG_MAP, NAMESPACE, POD, PROXY_CONFIG, SCHEME
 from pilotfish.api.meta import Document
+from pilotfish.api.pods import Pod
 from pilotfish.apiserver.admission import AdmissionRequest, Reader
 from pilotfish.apiserver.allocation import service_allocation
 from pilotfish.apiserver.bootstrap import ensure_default_objects

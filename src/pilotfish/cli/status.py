@@ -8,10 +8,10 @@ from typing import Any
 import click
 import msgspec
 
-from pilotfish.api.core import Pod
 from pilotfish.api.errors import ApiError
 from pilotfish.api.kinds import NODE as NODE_KIND
 from pilotfish.api.kinds import POD
+from pilotfish.api.pods import Pod
 from pilotfish.cli.process import DNS, NODE, SERVE, SUPERVISOR, resident_kib, running
 from pilotfish.client.http import HTTPClient
 from pilotfish.client.kubeconfig import read_kubeconfig

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import msgspec
 
 from pilotfish.api.apps import Deployment, DeploymentStatus, ReplicaSet
-from pilotfish.api.core import Pod
 from pilotfish.api.errors import AlreadyExists, ApiError
 from pilotfish.api.kinds import DEPLOYMENT, POD, REPLICA_SET
 from pilotfish.api.meta import Condition, Document, metadata_of, timestamp
+from pilotfish.api.pods import Pod
 from pilotfish.client.client import Client
 from pilotfish.client.events import EventRecorder
 from pilotfish.client.informer import Change, ObjectKey

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from pilotfish.api.core import CoreEndpointPort, EndpointAddress, EndpointSubset, Pod, Service, ServicePort
+from pilotfish.api.core import CoreEndpointPort, EndpointAddress, EndpointSubset, Service, ServicePort
 from pilotfish.api.discovery import (
     MANAGED_BY_LABEL,
     SERVICE_NAME_LABEL,
@@ -23,6 +23,7 @@ from pilotfish.api.discovery import (
 )
 from pilotfish.api.kinds import ENDPOINT_SLICE, SERVICE
 from pilotfish.api.meta import Document, ObjectReference
+from pilotfish.api.pods import Pod
 from pilotfish.controllers.ownership import controller_reference
 from pilotfish.controllers.pods import ENDED
 from pilotfish.controllers.writes import Create, Delete, Patch, Write, merge_difference

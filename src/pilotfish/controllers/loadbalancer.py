@@ -10,10 +10,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection
 
-from pilotfish.api.core import Pod, Service
+from pilotfish.api.core import Service
 from pilotfish.api.gateways import is_gateway
 from pilotfish.api.kinds import POD, SERVICE
 from pilotfish.api.meta import Document
+from pilotfish.api.pods import Pod
 from pilotfish.api.selectors import matches_labels
 from pilotfish.api.service_network import Network, load_balancer_addresses
 from pilotfish.client.client import Client

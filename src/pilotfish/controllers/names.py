@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from pilotfish.api.apps import Deployment
-from pilotfish.api.core import PodTemplateSpec
+from pilotfish.api.pods import PodTemplateSpec
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _ENCODER = msgspec.json.Encoder(order="deterministic")

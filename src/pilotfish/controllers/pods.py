@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
-from pilotfish.api.core import Pod
 from pilotfish.api.meta import parse_timestamp
+from pilotfish.api.pods import Pod
 from pilotfish.controllers.conditions import find
 
 ENDED = ("Succeeded", "Failed")

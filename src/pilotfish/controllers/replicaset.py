@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from pilotfish.api.apps import ReplicaSet, ReplicaSetStatus
-from pilotfish.api.core import Pod
 from pilotfish.api.errors import ApiError
 from pilotfish.api.kinds import POD, REPLICA_SET
 from pilotfish.api.meta import Document, timestamp
+from pilotfish.api.pods import Pod
 from pilotfish.client.client import Client
 from pilotfish.client.events import EventRecorder
 from pilotfish.client.informer import Change, ObjectKey

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import msgspec
 
 from pilotfish.api.apps import Deployment, ReplicaSet
-from pilotfish.api.core import PodTemplateSpec
 from pilotfish.api.kinds import DEPLOYMENT, REPLICA_SET
 from pilotfish.api.meta import Document
+from pilotfish.api.pods import PodTemplateSpec
 from pilotfish.controllers.names import replica_set_name, template_hash
 from pilotfish.controllers.ownership import controller_reference
 

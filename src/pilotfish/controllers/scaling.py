@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from pilotfish.api.apps import Deployment, ReplicaSet
-from pilotfish.api.core import IntOrString
+from pilotfish.api.meta import IntOrString
 from pilotfish.controllers.revisions import DESIRED_REPLICAS, MAX_REPLICAS, oldest_first
 
 Sizes = Mapping[str, int]

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pilotfish.api.core import Node, Pod
+from pilotfish.api.core import Node
 from pilotfish.api.kinds import NODE, POD
 from pilotfish.api.meta import Condition, Document, timestamp
+from pilotfish.api.pods import Pod
 from pilotfish.client.client import Client
 from pilotfish.client.events import EventRecorder
 from pilotfish.client.informer import Change, ObjectKey

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from pilotfish.api.core import Endpoints, EndpointSubset, Pod, Service
+from pilotfish.api.core import Endpoints, EndpointSubset, Service
 from pilotfish.api.discovery import MANAGED_BY_LABEL, SERVICE_NAME_LABEL, EndpointSlice
 from pilotfish.api.kinds import ENDPOINT_SLICE, ENDPOINTS, POD, SERVICE
 from pilotfish.api.meta import Document
+from pilotfish.api.pods import Pod
 from pilotfish.api.selectors import matches_labels
 from pilotfish.client.client import Client
 from pilotfish.client.informer import Change, ObjectKey

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from pilotfish.api import core, discovery, networking
 from pilotfish.api.meta import Object
+from pilotfish.api.pods import Pod
 from pilotfish.mesh import translate
 from pilotfish.mesh.aliases import Aliases
 from pilotfish.mesh.envoy_filters import EnvoyFilters
@@ -240,7 +241,7 @@ class Model:
                 case discovery.EndpointSlice() as obj:
                     record = translate.endpoint_slice(obj) if new is not None else None
                     dirty |= self._slice(ObjectKey("EndpointSlice", obj.namespace, obj.name), record)
-                case core.Pod() as obj:
+                case Pod() as obj:
                     key = WorkloadKey(obj.namespace, obj.name)
                     work = translate.pod(obj) if new is not None else None
                     dirty |= self._work(key, work, workloads)

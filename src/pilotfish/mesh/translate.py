@@ -8,6 +8,7 @@ import msgspec
 
 from pilotfish.api import core, discovery, networking
 from pilotfish.api.joined import HEALTH_CHECKED, HEALTHY
+from pilotfish.api.pods import Pod
 from pilotfish.mesh import protocols
 from pilotfish.mesh.records import (
     Labels,
@@ -241,7 +242,7 @@ def _pod(endpoint: discovery.Endpoint, namespace: str) -> WorkloadKey | None:
     return WorkloadKey(ref.namespace or namespace, ref.name) if ref and ref.kind == "Pod" else None
 
 
-def pod(obj: core.Pod) -> Workload | None:
+def pod(obj: Pod) -> Workload | None:
     """None for a pod without an address of its own, or one that has ended."""
     if not obj.status.pod_ip or obj.spec.host_network or obj.status.phase in ("Succeeded", "Failed"):
         return None
@@ -259,7 +260,7 @@ def pod(obj: core.Pod) -> Workload | None:
     )
 
 
-def _owner(obj: core.Pod) -> str:
+def _owner(obj: Pod) -> str:
     """The name of the workload that a pod belongs to, as its proxy has it from injection."""
     named = obj.metadata.labels.get(WORKLOAD_NAME)
     return named or workload_of(msgspec.to_builtins(obj.metadata)).name

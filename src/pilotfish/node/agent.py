@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from pilotfish.api.core import Pod, Service
+from pilotfish.api.core import Service
 from pilotfish.api.errors import AlreadyExists, ApiError
 from pilotfish.api.kinds import POD, SERVICE
+from pilotfish.api.pods import Pod
 from pilotfish.client.backoff import backoff
 from pilotfish.client.client import Client
 from pilotfish.client.events import EventRecorder

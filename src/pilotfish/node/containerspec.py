@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from pilotfish.api.core import Container, Pod
+from pilotfish.api.pods import Container, Pod
 from pilotfish.node import proxy
 from pilotfish.node.capture import PROXY_ID
 from pilotfish.node.environment import DEFAULT_PATH, ConfigError, expand

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pilotfish.api.core import ConfigMap, Container, EnvVar, Pod, Secret, Service
+from pilotfish.api.core import ConfigMap, Secret, Service
+from pilotfish.api.pods import Container, EnvVar, Pod
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()$\s]+)\))")

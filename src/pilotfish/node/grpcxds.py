@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pilotfish.api.core import Pod
+from pilotfish.api.pods import Pod
 from pilotfish.home import Settings
 from pilotfish.node.bootstrap import CERTIFICATE_CHAIN, PRIVATE_KEY, ROOT_CERTIFICATE
 from pilotfish.node.proxy import Certificate

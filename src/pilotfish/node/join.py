@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pilotfish
-from pilotfish.api.core import Pod
 from pilotfish.api.errors import AlreadyExists, ApiError, NotFound
 from pilotfish.api.kinds import POD, WORKLOAD_ENTRY, WORKLOAD_GROUP
 from pilotfish.api.meta import Document
 from pilotfish.api.networking import WorkloadGroup
+from pilotfish.api.pods import Pod
 from pilotfish.client.client import Client
 from pilotfish.home import Home
 from pilotfish.node import joined, leases, proxy

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import msgspec
 
-from pilotfish.api import core
 from pilotfish.api.joined import (
     AUTO_REGISTRATION_GROUP,
     HEALTH_CHECKED,
@@ -20,6 +19,7 @@ from pilotfish.api.joined import (
 )
 from pilotfish.api.meta import Condition, Document, Object
 from pilotfish.api.networking import WorkloadGroup
+from pilotfish.api.pods import ExecAction, GRPCAction, HTTPGetAction, HTTPHeader, Pod, Probe, TCPSocketAction
 from pilotfish.node.meshnetwork import HOST_LOOPBACK
 
 PROXY = "istio-proxy"
@@ -67,7 +67,7 @@ def front(group: WorkloadGroup, holder: str, address: str | None) -> Document:
     }
 
 
-def entry(group: WorkloadGroup, pod: core.Pod) -> Document:
+def entry(group: WorkloadGroup, pod: Pod) -> Document:
     """The WorkloadEntry of a group's workload whose front is this pod."""
     template = msgspec.to_builtins(group.spec.template)
     about = group.spec.metadata
@@ -100,7 +100,7 @@ def labels(group: WorkloadGroup) -> dict[str, str]:
     return {**found, _CANONICAL_NAME: name, _CANONICAL_REVISION: revision or "latest"}
 
 
-def probe(group: WorkloadGroup) -> core.Probe | None:
+def probe(group: WorkloadGroup) -> Probe | None:
     """How the group's workloads are checked; None where it does not say. What is left out has Istio's defaults: one
     failure counts, and one success.
     """
@@ -108,21 +108,21 @@ def probe(group: WorkloadGroup) -> core.Probe | None:
     if given is None:
         return None
     http = given.http_get
-    return core.Probe(
-        http_get=core.HTTPGetAction(
+    return Probe(
+        http_get=HTTPGetAction(
             port=http.port,
             path=http.path or "/",
             host=http.host,
             scheme=http.scheme or "HTTP",
-            http_headers=tuple(core.HTTPHeader(name=h.name, value=h.value) for h in http.http_headers),
+            http_headers=tuple(HTTPHeader(name=h.name, value=h.value) for h in http.http_headers),
         )
         if http
         else None,
-        tcp_socket=core.TCPSocketAction(port=given.tcp_socket.port, host=given.tcp_socket.host)
+        tcp_socket=TCPSocketAction(port=given.tcp_socket.port, host=given.tcp_socket.host)
         if given.tcp_socket
         else None,
-        exec=core.ExecAction(command=given.exec.command) if given.exec else None,
-        grpc=core.GRPCAction(port=given.grpc.port, service=given.grpc.service) if given.grpc else None,
+        exec=ExecAction(command=given.exec.command) if given.exec else None,
+        grpc=GRPCAction(port=given.grpc.port, service=given.grpc.service) if given.grpc else None,
         initial_delay_seconds=given.initial_delay_seconds,
         timeout_seconds=given.timeout_seconds or 1,
         period_seconds=given.period_seconds or _PERIOD_SECONDS,

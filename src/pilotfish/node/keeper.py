@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pilotfish.api.core import Container, ContainerStateTerminated, LifecycleHandler, Pod, Probe
 from pilotfish.api.meta import timestamp
+from pilotfish.api.pods import Container, ContainerStateTerminated, LifecycleHandler, Pod, Probe
 from pilotfish.client.events import EventType
 from pilotfish.node import images, logs, probes, proxy, runtime
 from pilotfish.node.environment import ConfigError

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Never
 
-from pilotfish.api.core import Pod
 from pilotfish.api.errors import ApiError, Conflict, NotFound
 from pilotfish.api.joined import JOINED_BY
 from pilotfish.api.kinds import POD
+from pilotfish.api.pods import Pod
 from pilotfish.client.client import Client
 from pilotfish.client.informer import Informer
 from pilotfish.home import Home

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from pilotfish.api.core import ConfigMap, Container, Pod, PodStatus, Secret
+from pilotfish.api.core import ConfigMap, Secret
 from pilotfish.api.errors import ApiError, Conflict, NotFound
 from pilotfish.api.kinds import CONFIG_MAP, POD, SECRET
 from pilotfish.api.meta import timestamp
+from pilotfish.api.pods import Container, Pod, PodStatus
 from pilotfish.api.scheme import Kind
 from pilotfish.client.backoff import backoff
 from pilotfish.client.events import EventType

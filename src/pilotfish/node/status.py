@@ -6,7 +6,8 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pilotfish.api.core import (
+from pilotfish.api.meta import Condition, timestamp
+from pilotfish.api.pods import (
     Container,
     ContainerState,
     ContainerStateRunning,
@@ -17,7 +18,6 @@ from pilotfish.api.core import (
     PodIP,
     PodStatus,
 )
-from pilotfish.api.meta import Condition, timestamp
 from pilotfish.node.runtime import ContainerRecord
 
 RUNTIME = "pilotfish"

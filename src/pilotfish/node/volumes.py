@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pilotfish.api.core import Container, Pod, VolumeMount
+from pilotfish.api.pods import Container, Pod, VolumeMount
 from pilotfish.node import proxy
 from pilotfish.node.environment import ConfigError, Sources, field
 from pilotfish.node.sandbox import Bind, PodFolder, write_private

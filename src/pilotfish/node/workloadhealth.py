@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from pilotfish.api.core import Container, Pod, Probe
 from pilotfish.api.errors import ApiError, Conflict, NotFound
 from pilotfish.api.kinds import WORKLOAD_ENTRY
 from pilotfish.api.meta import Document, timestamp
+from pilotfish.api.pods import Container, Pod, Probe
 from pilotfish.client.backoff import backoff
 from pilotfish.client.client import Client
 from pilotfish.node import joined, probes, proxy

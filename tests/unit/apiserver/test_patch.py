@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from pilotfish.api.apps import Deployment
-from pilotfish.api.core import Pod, Service
+from pilotfish.api.core import Service
 from pilotfish.api.errors import BadRequest, Invalid
+from pilotfish.api.pods import Pod
 from pilotfish.apiserver.listtypes import Shape
 from pilotfish.apiserver.patch import json_patch, merge_patch
 from pilotfish.apiserver.strategic import strategic_merge_patch

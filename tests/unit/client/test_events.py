@@ -1,8 +1,8 @@
 import asyncio
 
-from pilotfish.api.core import Pod
 from pilotfish.api.kinds import EVENT, NAMESPACE, SCHEME
 from pilotfish.api.meta import ObjectMeta
+from pilotfish.api.pods import Pod
 from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources
 from pilotfish.client.events import EventRecorder

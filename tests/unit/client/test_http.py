@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pilotfish.api.core import Pod
 from pilotfish.api.errors import AlreadyExists, Conflict, Expired, NotFound, ServiceUnavailable
 from pilotfish.api.kinds import POD
 from pilotfish.api.meta import ObjectMeta
+from pilotfish.api.pods import Pod
 from pilotfish.client.client import Client, WatchEvent
 from pilotfish.client.http import HTTPClient
 from pilotfish.client.kubeconfig import Kubeconfig

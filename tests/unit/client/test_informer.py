@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pilotfish.api.core import Pod
 from pilotfish.api.kinds import POD
+from pilotfish.api.pods import Pod
 from pilotfish.client.http import HTTPClient
 from pilotfish.client.informer import Change, Informer
 from pilotfish.client.informers import Informers

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pilotfish.api.core import Pod
 from pilotfish.api.errors import Conflict, NotFound
 from pilotfish.api.kinds import NAMESPACE, NODE, POD, SCHEME
 from pilotfish.api.meta import timestamp
+from pilotfish.api.pods import Pod
 from pilotfish.api.service_network import Network
 from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources

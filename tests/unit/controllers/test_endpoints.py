@@ -3,11 +3,12 @@ import itertools
 
 import msgspec
 
-from pilotfish.api.core import Container, ContainerPort, Pod, PodSpec, PodStatus, Service, ServicePort, ServiceSpec
+from pilotfish.api.core import Service, ServicePort, ServiceSpec
 from pilotfish.api.decode import decode
 from pilotfish.api.discovery import EndpointSlice
 from pilotfish.api.kinds import ENDPOINT_SLICE, ENDPOINTS, POD, SERVICE
 from pilotfish.api.meta import Condition, ObjectMeta
+from pilotfish.api.pods import Container, ContainerPort, Pod, PodSpec, PodStatus
 from pilotfish.controllers.endpoints import (
     MOST_ENDPOINTS,
     endpoint_groups,

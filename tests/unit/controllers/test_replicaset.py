@@ -2,9 +2,9 @@ import asyncio
 import datetime as dt
 
 from pilotfish.api.apps import ReplicaSet, ReplicaSetSpec
-from pilotfish.api.core import Pod, PodSpec, PodStatus
 from pilotfish.api.kinds import EVENT, POD, REPLICA_SET
 from pilotfish.api.meta import Condition, ObjectMeta
+from pilotfish.api.pods import Pod, PodSpec, PodStatus
 from pilotfish.controllers.replicaset import deletion_order, plan
 
 NOW = dt.datetime(2024, 1, 1, 1, tzinfo=dt.UTC)

@@ -13,8 +13,8 @@ from pilotfish.api.apps import (
     ReplicaSetStatus,
     RollingUpdateDeployment,
 )
-from pilotfish.api.core import Container, PodSpec, PodTemplateSpec
 from pilotfish.api.meta import Condition, ObjectMeta
+from pilotfish.api.pods import Container, PodSpec, PodTemplateSpec
 from pilotfish.controllers import rolloutstatus
 from pilotfish.controllers.names import template_hash
 from pilotfish.controllers.scaling import fences, is_scaling, new_size, rescale, roll

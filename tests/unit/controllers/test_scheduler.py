@@ -1,8 +1,9 @@
 import asyncio
 
-from pilotfish.api.core import Node, NodeSpec, NodeStatus, Pod, PodSpec
+from pilotfish.api.core import Node, NodeSpec, NodeStatus
 from pilotfish.api.kinds import EVENT, NODE, POD
 from pilotfish.api.meta import Condition, ObjectMeta
+from pilotfish.api.pods import Pod, PodSpec
 from pilotfish.controllers.scheduler import Unschedulable, place
 
 

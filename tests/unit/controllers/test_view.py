@@ -2,8 +2,8 @@ from types import MappingProxyType
 
 import msgspec
 
-from pilotfish.api.core import Pod
 from pilotfish.api.meta import ObjectMeta
+from pilotfish.api.pods import Pod
 from pilotfish.client.informer import Change
 from pilotfish.controllers.view import FORGET_SECONDS, View
 

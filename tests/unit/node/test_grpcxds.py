@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pilotfish.api.core import Pod
 from pilotfish.api.decode import decode
 from pilotfish.api.kinds import POD
+from pilotfish.api.pods import Pod
 from pilotfish.home import Settings
 from pilotfish.node import grpcxds
 from pilotfish.node.proxy import Certificate

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from pilotfish.api import kinds
-from pilotfish.api.core import Pod
 from pilotfish.api.decode import decode
 from pilotfish.api.meta import Condition
 from pilotfish.api.networking import WorkloadGroup
+from pilotfish.api.pods import Pod
 from pilotfish.node import joined
 
 

@@ -7,7 +7,7 @@ from concurrent import futures
 import grpc
 import pytest
 
-from pilotfish.api.core import Container, ContainerPort, ExecAction, GRPCAction, HTTPGetAction, Probe, TCPSocketAction
+from pilotfish.api.pods import Container, ContainerPort, ExecAction, GRPCAction, HTTPGetAction, Probe, TCPSocketAction
 from pilotfish.node import probes
 from pilotfish.node.probes import Outcome, Target
 

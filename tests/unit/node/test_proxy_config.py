@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pilotfish.api.core import Container, Pod
 from pilotfish.api.decode import decode
 from pilotfish.api.kinds import POD
+from pilotfish.api.pods import Container, Pod
 from pilotfish.mesh.injection import inject
 from pilotfish.mesh.meshconfig import read_mesh_config
 from pilotfish.mesh.values import values_of

@@ -10,14 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pilotfish.api.core import (
-    LoadBalancerIngress,
-    LoadBalancerStatus,
-    Service,
-    ServicePort,
-    ServiceSpec,
-    ServiceStatus,
-)
+from pilotfish.api.core import LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus
 from pilotfish.api.discovery import SERVICE_NAME_LABEL, Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from pilotfish.api.meta import ObjectMeta
 from pilotfish.node import netns

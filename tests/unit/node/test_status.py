@@ -5,9 +5,9 @@ import datetime as dt
 import msgspec
 import pytest
 
-from pilotfish.api.core import Pod, PodStatus
 from pilotfish.api.decode import decode
 from pilotfish.api.kinds import POD
+from pilotfish.api.pods import Pod, PodStatus
 from pilotfish.node.runtime import ContainerRecord
 from pilotfish.node.status import ContainerFacts, PodFacts, pod_status, terminated
 

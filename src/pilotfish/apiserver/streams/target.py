@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pilotfish.api.core import ContainerStatus, Node, Pod
+from pilotfish.api.core import Node
 from pilotfish.api.decode import decode_bytes
 from pilotfish.api.errors import ApiError, BadRequest, NotFound
 from pilotfish.api.kinds import NODE, POD
+from pilotfish.api.pods import ContainerStatus, Pod
 from pilotfish.apiserver.resources import Resources
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"

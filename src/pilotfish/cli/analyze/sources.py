@@ -11,7 +11,7 @@ import yaml
 
 from pilotfish.analysis import messages
 from pilotfish.analysis.messages import Message, path_of
-from pilotfish.api.core import ConfigMap, Pod, Service, ServicePort, ServiceSpec
+from pilotfish.api.core import ConfigMap, Service, ServicePort, ServiceSpec
 from pilotfish.api.decode import decode, type_faults, unknown_fields
 from pilotfish.api.errors import Invalid, NotFound
 from pilotfish.api.kinds import (
@@ -27,6 +27,7 @@ from pilotfish.api.kinds import (
     SERVICE_ACCOUNT,
 )
 from pilotfish.api.meta import Document, Object, ObjectMeta, metadata_of
+from pilotfish.api.pods import Pod
 from pilotfish.api.scheme import AnyKind
 from pilotfish.cli.get import items_of
 from pilotfish.cli.manifests import Fault, Manifest, line_of, read_manifests

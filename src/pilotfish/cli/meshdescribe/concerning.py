@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from pilotfish.analysis.hosts import EVERYWHERE, matches, qualified, scopes_of
 from pilotfish.analysis.snapshot import Snapshot
 from pilotfish.analysis.virtualservice import MESH, targets
-from pilotfish.api.core import Container, Pod, Service, ServicePort
+from pilotfish.api.core import Service, ServicePort
 from pilotfish.api.kinds import DESTINATION_RULE, GATEWAY, POD, SERVICE, VIRTUAL_SERVICE
 from pilotfish.api.networking import DestinationRule, Gateway, VirtualService
+from pilotfish.api.pods import Container, Pod
 from pilotfish.api.selectors import matches_labels
 
 PROXY = "istio-proxy"

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from pilotfish.analysis.snapshot import Snapshot
-from pilotfish.api.core import Pod, Service, ServicePort
+from pilotfish.api.core import Service, ServicePort
 from pilotfish.api.networking import Gateway
+from pilotfish.api.pods import Pod
 from pilotfish.cli.meshdescribe import concerning, rules
 from pilotfish.cli.meshdescribe.rules import STEP, Labels, Subsets, name_of
 from pilotfish.mesh.protocols import Protocol, select

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import click
 
-from pilotfish.api.core import Pod
 from pilotfish.api.kinds import POD
 from pilotfish.api.meta import Object
+from pilotfish.api.pods import Pod
 from pilotfish.cli.objects import wanted
 from pilotfish.cli.pods import find_pod, selector_of
 from pilotfish.client.http import HTTPClient

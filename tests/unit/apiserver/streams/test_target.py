@@ -5,7 +5,9 @@ import datetime as dt
 import pytest
 from starlette.requests import Request
 
-from pilotfish.api.core import (
+from pilotfish.api.errors import BadRequest, Invalid
+from pilotfish.api.meta import ObjectMeta
+from pilotfish.api.pods import (
     Container,
     ContainerState,
     ContainerStateWaiting,
@@ -14,8 +16,6 @@ from pilotfish.api.core import (
     PodSpec,
     PodStatus,
 )
-from pilotfish.api.errors import BadRequest, Invalid
-from pilotfish.api.meta import ObjectMeta
 from pilotfish.apiserver.streams.logs import node_query
 from pilotfish.apiserver.streams.target import DEFAULT_CONTAINER, find_container, why_no_log
 
