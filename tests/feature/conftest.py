@@ -332,3 +332,14 @@ def make_certificate(name: str) -> tuple[bytes, bytes]:
 @pytest.fixture(name="make_certificate")
 def _make_certificate() -> Any:
     return make_certificate
+
+
+@pytest.fixture
+def revocations() -> bytes:
+    """A list of revoked certificates, empty, as PEM."""
+    now = dt.datetime.now(dt.UTC)
+    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "example.com")])
+    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer)
+    builder = builder.last_update(now).next_update(now + dt.timedelta(days=1))
+    signed = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 ENTRY = """
 apiVersion: networking.istio.io/v1
@@ -122,14 +118,8 @@ def test_both_sides(mesh: Any, pki: Path) -> None:
     }
 
 
-def test_certificates_that_were_revoked(mesh: Any, pki: Path) -> None:
-    key = serialization.load_pem_private_key((pki / "client-key.pem").read_bytes(), None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    now = dt.datetime.now(dt.UTC)
-    issuer = x509.load_pem_x509_certificate((pki / "ca.pem").read_bytes()).subject
-    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer)
-    revoked = builder.last_update(now).next_update(now + dt.timedelta(days=1)).sign(key, hashes.SHA256())
-    (pki / "revoked.pem").write_bytes(revoked.public_bytes(serialization.Encoding.PEM))
+def test_certificates_that_were_revoked(mesh: Any, pki: Path, revocations: bytes) -> None:
+    (pki / "revoked.pem").write_bytes(revocations)
     client = mesh.sidecar()
     files = f"caCertificates: {pki}/ca.pem, caCrl: {pki}/revoked.pem"
     mesh.apply(ENTRY + "---" + rule(f"{{tls: {{mode: SIMPLE, {files}}}}}"))

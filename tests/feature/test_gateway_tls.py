@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 GATEWAY = """
 apiVersion: networking.istio.io/v1
@@ -238,47 +234,13 @@ def test_servers_with_tls_share_a_port_by_name(mesh: Any) -> None:
     assert gateway.names("routes") == {ROUTE, "https.443.https.shop.default"}
 
 
-def test_certificates_that_were_revoked_and_authorities_that_do_not_matter(mesh: Any, tmp_path: Path) -> None:
-    (tmp_path / "revoked.pem").write_bytes(revocations())
+def test_certificates_that_were_revoked_and_authorities_that_do_not_matter(
+    mesh: Any, tmp_path: Path, revocations: bytes
+) -> None:
+    (tmp_path / "revoked.pem").write_bytes(revocations)
     gateway = mesh.gateway()
     more = f"caCrl: {tmp_path}/revoked.pem, insecureSkipVerify: true"
     mesh.apply(gateway_yaml(f"mode: MUTUAL, credentialName: web, {more}"))
     validation = the_context(gateway)["common_tls_context"]["combined_validation_context"]["default_validation_context"]
     assert validation["crl"] == {"filename": f"{tmp_path}/revoked.pem"}
     assert validation["trust_chain_verification"] == "ACCEPT_UNTRUSTED"
-
-
-def revocations() -> bytes:
-    """A list of revoked certificates, empty."""
-    now = dt.datetime.now(dt.UTC)
-    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "example.com")])
-    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer)
-    builder = builder.last_update(now).next_update(now + dt.timedelta(days=1))
-    return builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()).public_bytes(
-        serialization.Encoding.PEM
-    )
-
-
-def test_a_servers_name_is_that_of_its_statistics(mesh: Any) -> None:
-    gateway = mesh.gateway()
-    mesh.apply(gateway_yaml("mode: SIMPLE, credentialName: web").replace("  - port:", "  - name: shop\n    port:"))
-    assert the_chain(gateway)["filters"][0]["typed_config"]["stat_prefix"] == "shop;"
-
-
-def test_what_the_mesh_says_of_tls_holds_where_a_server_says_nothing(mesh: Any) -> None:
-    gateway = mesh.gateway()
-    mesh.configure("tlsDefaults: {minProtocolVersion: TLSV1_3, ecdhCurves: [P-256], cipherSuites: [AES256-GCM-SHA384]}")
-    mesh.apply(
-        gateway_yaml("mode: SIMPLE, credentialName: web, cipherSuites: [AES128-GCM-SHA256, AES128-GCM-SHA256, X]")
-    )
-    assert the_context(gateway)["common_tls_context"]["tls_params"] == {
-        "tls_minimum_protocol_version": "TLSv1_3",
-        "cipher_suites": ["AES128-GCM-SHA256"],
-        "ecdh_curves": ["P-256"],
-    }
-    mesh.apply(gateway_yaml("mode: ISTIO_MUTUAL"))
-    assert "tls_params" not in the_context(gateway)["common_tls_context"]
-    mesh.apply(gateway_yaml("mode: SIMPLE, credentialName: web"))
-    assert the_context(gateway)["common_tls_context"]["tls_params"]["cipher_suites"] == ["AES256-GCM-SHA384"]
-    mesh.configure("")
-    assert "tls_params" not in the_context(gateway)["common_tls_context"]

@@ -168,3 +168,193 @@ def test_an_idle_time_of_bytes_is_one_of_requests_that_have_none(mesh: Any, prox
     mesh.apply(sidecar("inboundConnectionPool: {tcp: {idleTimeout: 90s}}"))
     options = proxy.get("clusters", "inbound|8080||")["typed_extension_protocol_options"][OPTIONS]
     assert options["common_http_protocol_options"] == {"idle_timeout": "90s"}
+
+
+def test_what_a_destination_rule_gives_clients_the_workload_takes(mesh: Any, proxy: Any) -> None:
+    """Of the host, or of its port; a Sidecar's pool goes before it."""
+
+    def limits() -> tuple[int, int]:
+        (threshold,) = proxy.get("clusters", "inbound|8080||")["circuit_breakers"]["thresholds"]
+        return threshold["max_connections"], threshold["max_requests"]
+
+    rule = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web}
+spec:
+  host: %s
+  workloadSelector: {matchLabels: %s}
+  trafficPolicy:
+    connectionPool: {tcp: {maxConnections: 7}, http: {http2MaxRequests: 8, h2UpgradePolicy: UPGRADE}}
+    retryBudget: {percent: 30}
+    portLevelSettings: [{port: {number: %d}, connectionPool: {tcp: {maxConnections: 5}}}]
+"""
+    unlimited = 2**32 - 1
+    assert limits() == (unlimited, unlimited)
+    mesh.apply(rule % ("web", "{}", 81))
+    assert limits() == (7, 8)
+    cluster = proxy.get("clusters", "inbound|8080||")
+    assert cluster["circuit_breakers"]["thresholds"][0]["retry_budget"]["budget_percent"] == {"value": 30.0}
+    assert "typed_extension_protocol_options" not in cluster, "an upgrade is between the proxies"
+    assert cluster["metadata"]["filter_metadata"]["istio"]["config"].endswith("/destination-rule/web")
+    mesh.apply(rule % ("'*.default.svc.cluster.local'", "{}", 80))
+    assert limits() == (5, unlimited)
+    mesh.apply(sidecar("inboundConnectionPool: {tcp: {maxConnections: 3}}"))
+    assert limits() == (3, unlimited)
+    mesh.delete("Sidecar", "web")
+    mesh.apply(rule % ("web", "{app: web}", 81))
+    assert limits() == (unlimited, unlimited), "it is for certain clients"
+
+
+def test_listed_ports_have_the_pool_of_the_service_that_leads_there(mesh: Any, proxy: Any) -> None:
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web}
+spec: {host: web, trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}}}
+""")
+    mesh.apply(
+        sidecar("""
+ingress:
+- port: {number: 8080, protocol: HTTP, name: http}
+- port: {number: 8081, protocol: HTTP, name: other}
+""")
+    )
+    found = [proxy.get("clusters", f"inbound|{port}||")["circuit_breakers"]["thresholds"][0] for port in (8080, 8081)]
+    assert [threshold["max_connections"] for threshold in found] == [7, 2**32 - 1]
+
+
+def test_an_address_names_the_chains_of_captured_connections(mesh: Any, proxy: Any) -> None:
+    mesh.apply(
+        sidecar("""
+ingress:
+- {port: {number: 9080, protocol: HTTP, name: http}, bind: 10.0.0.9, captureMode: IPTABLES}
+""")
+    )
+    (chain,) = [
+        chain
+        for chain in proxy.get("listeners", "virtualInbound")["filter_chains"]
+        if chain["filter_chain_match"].get("destination_port") == 9080
+    ]
+    assert chain["name"] == "10.0.0.9_9080"
+    assert chain["filters"][-1]["typed_config"]["stat_prefix"] == "inbound_10.0.0.9_9080;"
+
+
+def test_a_port_that_is_not_captured_has_a_listener_of_its_own(mesh: Any, proxy: Any) -> None:
+    mesh.apply(
+        sidecar("""
+ingress:
+- port: {number: 9080, protocol: HTTP, name: http}
+  bind: 127.0.0.8
+  captureMode: NONE
+  defaultEndpoint: 127.0.0.1:8081
+- port: {number: 9081, protocol: TCP, name: tcp}
+  captureMode: NONE
+- port: {number: 9082, name: auto}
+  captureMode: NONE
+- port: {number: 9083, protocol: TCP, name: captured}
+""")
+    )
+    assert set(chain_ports(proxy)) == {9083}
+    http = proxy.get("listeners", "127.0.0.8_9080")
+    assert http["address"]["socket_address"] == {"address": "127.0.0.8", "port_value": 9080}
+    assert "bind_to_port" not in http, "Envoy binds by default"
+    assert http["traffic_direction"] == "INBOUND"
+    assert "listener_filters" not in http
+    (chain,) = http["filter_chains"]
+    assert chain["filter_chain_match"] == {"destination_port": 9080, "transport_protocol": "raw_buffer"}
+    assert endpoint(proxy, "inbound|9080||") == {"socket_address": {"address": "127.0.0.1", "port_value": 8081}}
+    tcp = proxy.get("listeners", "10.0.0.9_9081")
+    assert tcp["filter_chains"][0]["filters"][0]["typed_config"]["cluster"] == "inbound|9081||"
+    assert endpoint(proxy, "inbound|9081||") == {"socket_address": {"address": "127.0.0.1", "port_value": 9081}}
+    auto = proxy.get("listeners", "10.0.0.9_9082")
+    assert [each["name"] for each in auto["listener_filters"]] == ["envoy.filters.listener.http_inspector"]
+    assert len(auto["filter_chains"]) == 2
+    mesh.delete("Sidecar", "web")
+    assert not {"127.0.0.8_9080", "10.0.0.9_9081", "10.0.0.9_9082"} & proxy.names("listeners")
+
+
+def tls_files(folder: Any, make: Any) -> str:
+    certificate, key = make("example.com")
+    for name, content in (("cert", certificate), ("key", key), ("roots", certificate)):
+        (folder / name).write_bytes(content)
+    return f"serverCertificate: {folder}/cert, privateKey: {folder}/key, caCertificates: {folder}/roots"
+
+
+def encrypted(proxy: Any, port: int) -> tuple[Any, Any]:
+    """The chain of a port, and its TLS context."""
+    chains = proxy.get("listeners", "virtualInbound")["filter_chains"]
+    (chain,) = [c for c in chains if c["filter_chain_match"].get("destination_port") == port]
+    return chain, chain.get("transport_socket", {}).get("typed_config")
+
+
+def test_tls_ends_at_the_sidecar(mesh: Any, proxy: Any, tmp_path: Any, make_certificate: Any) -> None:
+    files = tls_files(tmp_path, make_certificate)
+    mesh.apply(
+        sidecar(f"""
+ingress:
+- port: {{number: 9443, protocol: HTTPS, name: https}}
+  defaultEndpoint: 127.0.0.1:8080
+  tls: {{mode: SIMPLE, minProtocolVersion: TLSV1_2, maxProtocolVersion: TLSV1_3, cipherSuites: [ALL], {files}}}
+- port: {{number: 9444, protocol: TLS, name: tls}}
+  tls:
+    mode: MUTUAL
+    {files.replace(", ", chr(10) + "    ")}
+    insecureSkipVerify: false
+    verifyCertificateSpki: ["{"A" * 43}="]
+    verifyCertificateHash: ["{"ab" * 32}"]
+- port: {{number: 9445, protocol: HTTPS, name: passed-on}}
+  tls: {{mode: PASSTHROUGH}}
+- port: {{number: 9080, protocol: HTTP, name: http}}
+""")
+    )
+    chain, context = encrypted(proxy, 9443)
+    assert chain["filter_chain_match"] == {"destination_port": 9443, "transport_protocol": "tls"}
+    assert chain["filters"][0]["name"].endswith("http_connection_manager")
+    assert context["require_client_certificate"] is False
+    common = context["common_tls_context"]
+    assert common["alpn_protocols"] == ["h2", "http/1.1"]
+    pair = f"file-cert:{tmp_path}/cert~{tmp_path}/key"
+    assert [secret["name"] for secret in common["tls_certificate_sds_secret_configs"]] == [pair]
+    assert common["tls_params"] == {
+        "tls_minimum_protocol_version": "TLSv1_2",
+        "tls_maximum_protocol_version": "TLSv1_3",
+        "cipher_suites": ["ALL"],
+    }
+    chain, context = encrypted(proxy, 9444)
+    assert chain["filters"][0]["name"].endswith("tcp_proxy")
+    assert context["require_client_certificate"] is True
+    combined = context["common_tls_context"]["combined_validation_context"]
+    assert combined["validation_context_sds_secret_config"]["name"] == f"file-root:{tmp_path}/roots"
+    assert combined["default_validation_context"] == {
+        "verify_certificate_spki": ["A" * 43 + "="],
+        "verify_certificate_hash": ["ab" * 32],
+    }
+    chain, context = encrypted(proxy, 9445)
+    assert context is None
+    assert chain["filters"][0]["name"].endswith("tcp_proxy"), "it ends in the program"
+    assert proxy.names("secrets") == {pair, f"file-root:{tmp_path}/roots"}
+    filters = {f["name"].rpartition(".")[2]: f for f in proxy.get("listeners", "virtualInbound")["listener_filters"]}
+    ports = filters["tls_inspector"]["filter_disabled"]["not_match"]["or_match"]["rules"]
+    assert [rule["destination_port_range"]["start"] for rule in ports] == [9443, 9444]
+
+
+def test_tls_of_a_port_that_is_not_captured(
+    mesh: Any, proxy: Any, tmp_path: Any, make_certificate: Any, revocations: bytes
+) -> None:
+    files = tls_files(tmp_path, make_certificate)
+    (tmp_path / "crl").write_bytes(revocations)
+    mesh.apply(
+        sidecar(f"""
+ingress:
+- port: {{number: 9443, protocol: HTTPS, name: https}}
+  captureMode: NONE
+  defaultEndpoint: unix:///var/run/app.sock
+  tls: {{mode: OPTIONAL_MUTUAL, caCrl: {tmp_path}/crl, {files}}}
+""")
+    )
+    listener = proxy.get("listeners", "10.0.0.9_9443")
+    assert [each["name"] for each in listener["listener_filters"]] == ["envoy.filters.listener.tls_inspector"]
+    context = listener["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
+    validation = context["combined_validation_context"]["default_validation_context"]
+    assert validation == {"crl": {"filename": f"{tmp_path}/crl"}}

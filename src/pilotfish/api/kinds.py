@@ -112,7 +112,7 @@ SIDECAR = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "Sidecar", "sidecars", networking.Sidecar,
     categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.sidecar, warn=istio_validation.sidecar_warnings,
-    not_honoured=istio_validation.SIDECAR_NOT_HONOURED, columns=columns.NAME_AND_AGE,
+    columns=columns.NAME_AND_AGE,
 )  # fmt: skip
 WORKLOAD_ENTRY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "WorkloadEntry", "workloadentries", networking.WorkloadEntry,

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 from pilotfish.api import networking
-from pilotfish.api.istio_validation.tls import known_cipher_suite
 from pilotfish.api.meta import Object
 from pilotfish.api.networking.gateway import Server as GatewayServer
-from pilotfish.api.networking.tls import ServerTLSSettings
-from pilotfish.mesh import protocols
+from pilotfish.mesh import protocols, terminations
 from pilotfish.mesh.index import SelectorIndex
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Labels, ObjectKey, Record, labels_of
-from pilotfish.mesh.servers import (
-    ANYONE,
-    TLS_VERSIONS,
-    CertificateFiles,
-    ClientCheck,
-    Server,
-    ServerHost,
-    Termination,
-    Tls,
-)
+from pilotfish.mesh.servers import ANYONE, Server, ServerHost, Tls
 
 _EVERYWHERE = ""  # Gateways select pods of every namespace
-_WORKLOAD = "builtin://"
-"""The credential that stands for the gateway's own certificate of the mesh (Istio)."""
-
-_CLIENT_CHECK = {
-    "MUTUAL": ClientCheck.REQUIRED,
-    "ISTIO_MUTUAL": ClientCheck.REQUIRED,
-    "OPTIONAL_MUTUAL": ClientCheck.OPTIONAL,
-}
 _PASSED_ON = {"PASSTHROUGH": Tls.PASSTHROUGH, "AUTO_PASSTHROUGH": Tls.AUTO_PASSTHROUGH}
 
 
@@ -93,7 +74,7 @@ def _server(gateway: networking.Gateway, position: int, server: GatewayServer) -
         bind=server.bind,
         label=server.name,
         tls=tls,
-        termination=_termination(server.tls) if server.tls is not None and tls is Tls.TERMINATE else None,
+        termination=terminations.termination(server.tls) if server.tls is not None and tls is Tls.TERMINATE else None,
         https_redirect=server.tls is not None and server.tls.https_redirect,
     )
 
@@ -105,31 +86,3 @@ def _hosts(hosts: tuple[str, ...], own: str) -> tuple[ServerHost, ...]:
         namespace, slash, hostname = host.rpartition("/")
         found.append(ServerHost({".": own}.get(namespace, namespace) if slash else ANYONE, hostname.lower()))
     return tuple(dict.fromkeys(found))
-
-
-def _termination(tls: ServerTLSSettings) -> Termination:
-    check = _CLIENT_CHECK.get(tls.mode, ClientCheck.NONE)
-    names = tls.credential_names or ((tls.credential_name,) if tls.credential_name else ())
-    workload = tls.mode == "ISTIO_MUTUAL" or any(name.startswith(_WORKLOAD) for name in names)
-    own = tls.tls_certificates or (tls,)
-    roots = ""
-    if check is not ClientCheck.NONE and names and not workload:
-        roots = tls.ca_cert_credential_name or names[0]
-    return Termination(
-        credentials=() if workload else names,
-        files=()
-        if workload or names
-        else tuple(CertificateFiles(each.server_certificate, each.private_key) for each in own),
-        workload=workload,
-        client=check,
-        root_credential=roots,
-        roots="" if workload or names else tls.ca_certificates,
-        revoked=tls.ca_crl,
-        subject_names=tls.subject_alt_names,
-        key_hashes=tls.verify_certificate_spki,
-        certificate_hashes=tls.verify_certificate_hash,
-        accept_untrusted=bool(tls.insecure_skip_verify),
-        min_version=TLS_VERSIONS.get(tls.min_protocol_version, ""),
-        max_version=TLS_VERSIONS.get(tls.max_protocol_version, ""),
-        cipher_suites=tuple(dict.fromkeys(filter(known_cipher_suite, tls.cipher_suites))),
-    )

@@ -6,6 +6,7 @@ Istio: pilot/pkg/model/sidecar.go.
 from __future__ import annotations
 
 from pilotfish.api import networking
+from pilotfish.api.istio_validation.tls import TERMINATING
 from pilotfish.api.meta import Object
 from pilotfish.api.networking.connection_pool import ConnectionPoolSettings
 from pilotfish.api.networking.destination import Destination
@@ -14,6 +15,8 @@ from pilotfish.mesh import protocols
 from pilotfish.mesh.hostnames import matches
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, Labels, ObjectKey, Record, labels_of
+from pilotfish.mesh.servers import Termination
+from pilotfish.mesh.terminations import termination
 
 _OWN, _ANY = ".", "*"
 CAPTURED = ""
@@ -53,11 +56,16 @@ class Ingress(Record):
     """An ingress listener: a port of the workload, and where its program listens for it.
 
     `address` is "" where that is the address to which the connection came, `target` 0 where it is the same port (and
-    where `address` is a Unix socket). `pool` limits the connections to the program.
+    where `address` is a Unix socket). `pool` limits the connections to the program. `bind` is the address that the
+    listener is named by, "" for the usual; `bound`: the proxy listens there, since nothing captures. `tls` ends here,
+    and `protocol` is what is within it.
     """
 
     port: int
     protocol: Protocol
+    bind: str = ""
+    bound: bool = False
+    tls: Termination | None = None
     address: str = ""
     target: int = 0
     pool: ConnectionPoolSettings | None = None
@@ -147,9 +155,14 @@ def _ingress(listener: IstioIngressListener, pool: ConnectionPoolSettings | None
     address, port = endpoint, "0"
     if not endpoint.startswith("unix://"):
         address, _, port = endpoint.rpartition(":")
+    protocol = protocols.parse(listener.port.protocol)
+    tls = termination(listener.tls) if listener.tls and listener.tls.mode in TERMINATING else None
     return Ingress(
         port=listener.port.number,
-        protocol=protocols.parse(listener.port.protocol),
+        protocol=protocol.decrypted if tls else protocol,
+        bind=listener.bind,
+        bound=listener.capture_mode == "NONE",
+        tls=tls,
         address="" if address in ("0.0.0.0", "[::]") else address.strip("[]"),
         target=int(port or 0),
         pool=listener.connection_pool or pool,

@@ -48,13 +48,14 @@ class Touched:
     """What a batch of changes did: each host and workload that is not what it was, before and after.
 
     `names` are the host names (in lower case) to look at again: those of the hosts, and those that changed policies are
-    about. `gateways` ("<namespace>/<name>") and `secrets` are those that are not what they were, `sidecars` and
-    `envoy_filters` say whether a Sidecar or an EnvoyFilter is not.
+    about; `policies` are those alone, as names and wildcards. `gateways` ("<namespace>/<name>") and `secrets` are those
+    that are not what they were, `sidecars` and `envoy_filters` say whether a Sidecar or an EnvoyFilter is not.
     """
 
     hosts: Mapping[HostKey, tuple[Host | None, Host | None]] = field(default_factory=dict)
     workloads: Mapping[WorkloadKey, tuple[Workload | None, Workload | None]] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
+    policies: frozenset[str] = frozenset()
     gateways: frozenset[str] = frozenset()
     secrets: frozenset[SecretKey] = frozenset()
     sidecars: bool = False
@@ -263,6 +264,7 @@ class Model:
         return Touched(
             hosts=hosts,
             names=self._names(hosts, patterns),
+            policies=frozenset(patterns),
             gateways=frozenset(gateways),
             secrets=frozenset(secrets),
             sidecars=sidecars,
@@ -277,7 +279,7 @@ class Model:
         self._exports = exports
         patterns = self.policies.export_by_default(exports)
         hosts = self._reassemble(set(self._hosts))
-        return Touched(hosts=hosts, names=self._names(hosts, patterns))
+        return Touched(hosts=hosts, names=self._names(hosts, patterns), policies=patterns)
 
     def _names(
         self, hosts: Mapping[HostKey, tuple[Host | None, Host | None]], about: Collection[str]

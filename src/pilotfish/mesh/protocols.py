@@ -41,6 +41,11 @@ class Protocol(enum.StrEnum):
         return self in (Protocol.HTTPS, Protocol.TLS)
 
     @property
+    def decrypted(self) -> Protocol:
+        """What is within the TLS (Istio: AfterTLSTermination)."""
+        return {Protocol.HTTPS: Protocol.HTTP, Protocol.TLS: Protocol.TCP}.get(self, self)
+
+    @property
     def is_tcp(self) -> bool:
         """Bytes that the proxy passes on without parsing them."""
         return self in _TCP

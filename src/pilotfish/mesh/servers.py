@@ -36,16 +36,16 @@ class ClientCheck(enum.StrEnum):
 
 
 class CertificateFiles(Record):
-    """Paths in the gateway's pod."""
+    """Paths in the proxy's pod."""
 
     certificate: str
     key: str
 
 
 class Termination(Record):
-    """How a server ends TLS.
+    """How a proxy ends TLS.
 
-    The server's certificates are those of Secrets (`credentials`), of `files`, or (`workload`) the gateway's own of the
+    Its certificates are those of Secrets (`credentials`), of `files`, or (`workload`) the proxy's own of the
     mesh. Clients' certificates are checked against the roots of a Secret (`root_credential`), of the file `roots`, or
     of the mesh. Protocol versions are Envoy's words ("TLSv1_2"), "" means its default; `cipher_suites` likewise.
     """

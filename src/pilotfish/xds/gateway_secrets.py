@@ -37,7 +37,7 @@ class GatewaySecrets:
         files: list[Spec] = []
         for server in servers:
             if server.termination is not None:
-                files.extend(_files(server.termination))
+                files.extend(file_secrets(server.termination))
                 for resource in secret_resources(server.termination):
                     self._servers.setdefault(resource, []).append(server)
         self.wanted = frozenset(
@@ -82,7 +82,8 @@ def secret_resources(termination: Termination) -> Iterator[str]:
         yield roots_name(termination.root_credential)
 
 
-def _files(termination: Termination) -> Iterator[Spec]:
+def file_secrets(termination: Termination) -> Iterator[Spec]:
+    """The secrets that are made from files of the pod."""
     yield from (CertificateFileSpec(each.certificate, each.key) for each in termination.files)
     if termination.roots:
         yield RootFileSpec(termination.roots)

@@ -224,9 +224,7 @@ class Generator:
             self._node_ports.update(touched.hosts)
             updated.append(self._node_ports)
         updated += self.gateways.update(touched)
-        for inbound in self._inbound.touched(touched):
-            inbound.update()
-            updated.append(inbound)
+        updated += self._inbound.update(touched)
         self._tell(updated)
         for user in users:
             self.demands.settle(user)

@@ -21,6 +21,15 @@ OF_THE_CLIENT = f"""{SIDECAR}
   outboundTrafficPolicy: {{mode: REGISTRY_ONLY}}
 """
 REFUSED = "(?i)reset|closed|disconnect|eof|refused"
+SERVER = {"ca": "$pki/ca.pem", "sni": "server.test"}
+CLIENT = {"certificate": "$pki/client.pem", "key": "$pki/client-key.pem"}
+CERTIFICATE = "x-forwarded-client-cert"
+
+
+def of_client(value: str) -> bool:
+    return "URI=spiffe://test/client" in value
+
+
 VERSION_3 = """
 apiVersion: v1
 kind: Service
@@ -30,6 +39,8 @@ spec:
   ports:
   - {name: http, port: 80, targetPort: 9080}
   - {name: tcp, port: 83, targetPort: 9083}
+  - {name: http-bound, port: 86, targetPort: 9086}
+  - {name: https, port: 443, targetPort: 9443}
 """
 
 CASES = [
@@ -55,9 +66,20 @@ CASES = [
   ingress:
   - {port: {number: 9080, protocol: HTTP, name: http}, defaultEndpoint: "127.0.0.1:8080"}
   - {port: {number: 9083, protocol: TCP, name: tcp}, defaultEndpoint: "0.0.0.0:8083"}
+  - {port: {number: 9086, protocol: HTTP, name: bound}, captureMode: NONE, defaultEndpoint: "127.0.0.1:8080"}
+  - port: {number: 9443, protocol: HTTPS, name: https}
+    defaultEndpoint: 127.0.0.1:8080
+    tls:
+      mode: MUTUAL
+      serverCertificate: $pki/server.pem
+      privateKey: $pki/server-key.pem
+      caCertificates: $pki/ca.pem
 """,
         http("http://$host/", client="eager", arrives={"version": "v3"}),
         tcp("tcp://$host:83", client="eager", arrives={"version": "v3"}),
+        http("http://$host:86/", client="eager", arrives={"version": "v3", "port": 8080}),
+        http("https://$host/", client="eager", tls=SERVER | CLIENT, arrives={"headers": {CERTIFICATE: of_client}}),
+        http("https://$host/", client="eager", tls=SERVER, error="(?i)certificate|alert|reset|closed|disconnect|eof"),
         service=VERSION_3,
     ),
 ]

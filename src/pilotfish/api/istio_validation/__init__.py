@@ -19,7 +19,7 @@ from pilotfish.api.istio_validation.service_entry import (
     service_entry,
     service_entry_warnings,
 )
-from pilotfish.api.istio_validation.sidecar import SIDECAR_NOT_HONOURED, sidecar, sidecar_warnings
+from pilotfish.api.istio_validation.sidecar import sidecar, sidecar_warnings
 from pilotfish.api.istio_validation.telemetry import TELEMETRY_NOT_HONOURED, telemetry, telemetry_warnings
 from pilotfish.api.istio_validation.virtual_service import (
     VIRTUAL_SERVICE_NOT_HONOURED,
@@ -39,7 +39,6 @@ __all__ = [
     "GATEWAY_COMPONENTS",
     "GATEWAY_NOT_HONOURED",
     "SERVICE_ENTRY_NOT_HONOURED",
-    "SIDECAR_NOT_HONOURED",
     "TELEMETRY_NOT_HONOURED",
     "VIRTUAL_SERVICE_NOT_HONOURED",
     "WORKLOAD_ENTRY_NOT_HONOURED",

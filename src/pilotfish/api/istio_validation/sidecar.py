@@ -19,9 +19,6 @@ from pilotfish.api.networking.sidecar import (
 )
 from pilotfish.api.networking.tls import ServerTLSSettings
 
-SIDECAR_NOT_HONOURED = frozenset({"spec.ingress[].bind", "spec.ingress[].captureMode", "spec.ingress[].tls"})
-"""Fields of a Sidecar that are accepted and change nothing yet."""
-
 _OWN_ADDRESSES = ("", "127.0.0.1", "0.0.0.0", "[::1]", "[::]")
 
 

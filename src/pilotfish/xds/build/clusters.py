@@ -77,7 +77,7 @@ class ClusterSpec(Record):
 
 class InboundClusterSpec(Record):
     """The cluster of one port of the proxy's own workload, which listens where connections come for it, or `behind`
-    (an address or a Unix socket); there on the same port, or on `target`.
+    (an address or a Unix socket); there on the same port, or on `target`. `rule` is as in `ClusterSpec`.
     """
 
     type_url: ClassVar[str] = source.CLUSTER
@@ -90,6 +90,7 @@ class InboundClusterSpec(Record):
     service: ServiceName | None = None
     target: int = 0
     policy: ClusterPolicy = NO_POLICY
+    rule: ObjectKey | None = None
 
     @property
     def name(self) -> str:
@@ -152,6 +153,8 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
 def inbound_cluster(spec: InboundClusterSpec) -> cluster_pb2.Cluster:
     """To the address that the connection came for, from an address that is not captured again; or past it."""
     cluster = _cluster(spec.name, spec.connect_timeout)
+    if spec.rule is not None:
+        common.name_source(cluster.metadata, spec.rule)
     if spec.behind:
         cluster.type = cluster_pb2.Cluster.STATIC
         cluster.load_assignment.CopyFrom(load_assignment(spec.name, (Endpoint(spec.behind, spec.target or spec.port),)))

@@ -213,11 +213,16 @@ def original_destination() -> listener_components_pb2.ListenerFilter:
     return _listener_filter("original_dst", original_dst_pb2.OriginalDst())
 
 
-def tls_inspector() -> listener_components_pb2.ListenerFilter:
-    """Reads the server name of a TLS connection; its first read is small because it is kept for each connection."""
+def tls_inspector(only_ports: tuple[int, ...] = ()) -> listener_components_pb2.ListenerFilter:
+    """Reads the server name of a TLS connection, where it is for one of these ports or none are given; its first read
+    is small because it is kept for each connection.
+    """
     config = tls_inspector_pb2.TlsInspector()
     config.initial_read_buffer_size.value = 512
-    return _listener_filter("tls_inspector", config)
+    found = _listener_filter("tls_inspector", config)
+    if only_ports:
+        found.filter_disabled.not_match.CopyFrom(_for_ports(only_ports))
+    return found
 
 
 def proxy_protocol() -> listener_components_pb2.ListenerFilter:
@@ -228,12 +233,19 @@ def proxy_protocol() -> listener_components_pb2.ListenerFilter:
 def http_inspector(except_ports: tuple[int, ...] = ()) -> listener_components_pb2.ListenerFilter:
     """Tells HTTP from other bytes, except on ports whose protocol is declared."""
     found = _listener_filter("http_inspector", http_inspector_pb2.HttpInspector())
-    rules = [listener_components_pb2.ListenerFilterChainMatchPredicate() for _ in except_ports]
-    for rule, port in zip(rules, except_ports, strict=True):
+    if except_ports:
+        found.filter_disabled.CopyFrom(_for_ports(except_ports))
+    return found
+
+
+def _for_ports(ports: tuple[int, ...]) -> listener_components_pb2.ListenerFilterChainMatchPredicate:
+    """Whether a connection is for one of these ports."""
+    rules = [listener_components_pb2.ListenerFilterChainMatchPredicate() for _ in ports]
+    for rule, port in zip(rules, ports, strict=True):
         rule.destination_port_range.start = port
         rule.destination_port_range.end = port + 1
     if len(rules) == 1:
-        found.filter_disabled.CopyFrom(rules[0])
-    elif rules:
-        found.filter_disabled.or_match.rules.extend(rules)
-    return found
+        return rules[0]
+    matched = listener_components_pb2.ListenerFilterChainMatchPredicate()
+    matched.or_match.rules.extend(rules)
+    return matched
