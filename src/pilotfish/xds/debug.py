@@ -15,9 +15,9 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
+from pilotfish.api.anytypes import as_json
 from pilotfish.api.meta import timestamp
 from pilotfish.mesh.records import Host
-from pilotfish.xds.anytypes import as_json
 from pilotfish.xds.server import Connection
 from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Resource
 from pilotfish.xds.status import ProxyState, TypeState

@@ -1,16 +1,18 @@
-"""What Istio refuses of an EnvoyFilter, and what it warns of (pkg/config/validation/envoyfilter).
-
-Whether a patch's value is a piece of Envoy's configuration is seen where the patch is applied.
-"""
+"""What Istio refuses of an EnvoyFilter, and what it warns of (pkg/config/validation/envoyfilter)."""
 
 from __future__ import annotations
 
-from pilotfish.api.faults import forbidden, invalid, required
+from typing import TYPE_CHECKING
+
+from pilotfish.api.faults import forbidden, invalid, required, wrong_type
 from pilotfish.api.istio_validation import values
 from pilotfish.api.istio_validation.regex import regex
 from pilotfish.api.istio_validation.values import Faults
 from pilotfish.api.networking.envoy_filter import EnvoyConfigObjectPatch, EnvoyFilter, FilterMatch
 from pilotfish.api.one_of import one_of_faults
+
+if TYPE_CHECKING:
+    from pilotfish.api.envoyjson import Fault
 
 _PATCH = "spec.configPatches[]"
 ENVOY_FILTER_NOT_HONOURED = frozenset(
@@ -26,6 +28,20 @@ ENVOY_FILTER_NOT_HONOURED = frozenset(
 """What changes nothing yet: Istio ignores the name of a listener's port and classes of filters as well."""
 _HTTP_CONNECTION_MANAGER = ("envoy.filters.network.http_connection_manager", "envoy.http_connection_manager")
 _LONGEST_VERSION = 1024
+PATCHED = {
+    "LISTENER": "envoy.config.listener.v3.Listener",
+    "LISTENER_FILTER": "envoy.config.listener.v3.ListenerFilter",
+    "FILTER_CHAIN": "envoy.config.listener.v3.FilterChain",
+    "NETWORK_FILTER": "envoy.config.listener.v3.Filter",
+    "HTTP_FILTER": "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+    "ROUTE_CONFIGURATION": "envoy.config.route.v3.RouteConfiguration",
+    "VIRTUAL_HOST": "envoy.config.route.v3.VirtualHost",
+    "HTTP_ROUTE": "envoy.config.route.v3.Route",
+    "CLUSTER": "envoy.config.cluster.v3.Cluster",
+    "EXTENSION_CONFIG": "envoy.config.core.v3.TypedExtensionConfig",
+    "BOOTSTRAP": "envoy.config.bootstrap.v3.Bootstrap",
+}
+"""The message that the value of a patch is a piece of, by what the patch is applied to."""
 _LISTENER_CLASS = ("LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER")
 _ROUTE_CLASS = ("ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE")
 _MATCHES = {
@@ -67,6 +83,7 @@ def envoy_filter_warnings(obj: EnvoyFilter) -> Faults:
     if obj.spec.workload_selector:
         yield from values.selects_all("spec.workloadSelector", obj.spec.workload_selector.labels)
     for position, patch in enumerate(obj.spec.config_patches):
+        yield from _value_warnings(f"spec.configPatches[{position}]", patch)
         path = f"spec.configPatches[{position}].match"
         if patch.match.proxy and len(patch.match.proxy.proxy_version) > _LONGEST_VERSION:
             why = f"longer than {_LONGEST_VERSION} characters, it is ignored"
@@ -116,6 +133,34 @@ def _patch(path: str, patch: EnvoyConfigObjectPatch) -> Faults:
     chain = match.listener.filter_chain if match.listener else None
     if chain and chain.filter and fitting == "listener":
         yield from _filter(f"{path}.match.listener.filterChain.filter", chain.filter, patch.apply_to)
+    yield from _value(path, patch)
+
+
+def _value(path: str, patch: EnvoyConfigObjectPatch) -> Faults:
+    """What Envoy knows under another name or in another version is passed over, as in Istio, and warned of."""
+    for fault in _value_faults(patch):
+        if not fault.unknown:
+            yield wrong_type(_within(path, fault.path), fault.expected)
+
+
+def _value_warnings(path: str, patch: EnvoyConfigObjectPatch) -> Faults:
+    for fault in _value_faults(patch):
+        if fault.unknown:
+            yield values.warning(_within(path, fault.path), f"it is passed over: expected {fault.expected}")
+
+
+def _value_faults(patch: EnvoyConfigObjectPatch) -> tuple[Fault, ...]:
+    # Only who checks an EnvoyFilter needs Envoy's messages: importing them takes longer than most commands run.
+    from pilotfish.api import envoyjson
+
+    if patch.patch is None or patch.patch.value is None or patch.apply_to not in PATCHED:
+        return ()
+    return envoyjson.faults(patch.patch.value, PATCHED[patch.apply_to])
+
+
+def _within(path: str, inner: str) -> str:
+    value = f"{path}.patch.value"
+    return f"{value}.{inner}" if inner else value
 
 
 def _filter(path: str, match: FilterMatch, apply_to: str) -> Faults:

@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from pilotfish.xds.anytypes import descriptor_of
+from pilotfish.api.anytypes import descriptor_of
 
 _ANY = "google.protobuf.Any"
 _TYPE = "@type"

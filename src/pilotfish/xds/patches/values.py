@@ -6,34 +6,18 @@ import functools
 import logging
 from typing import Any
 
-from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import extension_pb2
-from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
-from envoy.config.route.v3 import route_components_pb2, route_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from google.protobuf import json_format, message_factory
 from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
 
+from pilotfish.api.anytypes import ANY_KNOWN, descriptor_of
+from pilotfish.api.istio_validation.envoy_filter import PATCHED
 from pilotfish.mesh.envoy_filters import Patch
-from pilotfish.xds.anytypes import ANY_KNOWN, descriptor_of
 from pilotfish.xds.build.common import any_of
 
 log = logging.getLogger(__name__)
 
-_TYPES: dict[str, Any] = {
-    "LISTENER": listener_pb2.Listener,
-    "LISTENER_FILTER": listener_components_pb2.ListenerFilter,
-    "FILTER_CHAIN": listener_components_pb2.FilterChain,
-    "NETWORK_FILTER": listener_components_pb2.Filter,
-    "HTTP_FILTER": hcm_pb2.HttpFilter,
-    "ROUTE_CONFIGURATION": route_pb2.RouteConfiguration,
-    "VIRTUAL_HOST": route_components_pb2.VirtualHost,
-    "HTTP_ROUTE": route_components_pb2.Route,
-    "CLUSTER": cluster_pb2.Cluster,
-    "EXTENSION_CONFIG": extension_pb2.TypedExtensionConfig,
-}
 _DURATION = "google.protobuf.Duration"
 
 
@@ -44,12 +28,13 @@ def value_of(patch: Patch) -> Any:
     Fields that nobody here knows are left out, as in Istio. None where there is no value, or none that can be read;
     the log says why.
     """
-    made = _TYPES.get(patch.apply_to)
-    if made is None or not patch.value:
+    descriptor = descriptor_of(PATCHED[patch.apply_to]) if patch.apply_to in PATCHED else None
+    if descriptor is None or not patch.value:
         return None
+    made = message_factory.GetMessageClass(descriptor)()
     try:
         # The pool only has to find messages by name, which is less than its annotation asks for.
-        return json_format.Parse(patch.value, made(), ignore_unknown_fields=True, descriptor_pool=ANY_KNOWN)
+        return json_format.Parse(patch.value, made, ignore_unknown_fields=True, descriptor_pool=ANY_KNOWN)
     except (json_format.ParseError, TypeError) as error:
         where = f"{patch.source.namespace}/{patch.source.name}"
         log.error("EnvoyFilter %s: a %s cannot be read, and changes nothing: %s", where, patch.apply_to, error)

@@ -2,10 +2,15 @@ import pytest
 
 MANAGER = "envoy.filters.network.http_connection_manager"
 REMOVE = {"operation": "REMOVE"}
+TYPES = "type.googleapis.com/envoy.extensions.filters.http"
 
 
 def a_filter(apply_to="CLUSTER", patch=REMOVE, **match):
     return {"configPatches": [{"applyTo": apply_to, "match": match, "patch": patch}]}
+
+
+def add(apply_to, value):
+    return a_filter(apply_to, {"operation": "ADD", "value": value})
 
 
 def listener(name, sub=None):
@@ -40,6 +45,14 @@ def listener(name, sub=None):
         (a_filter(context="WAYPOINT"), "match.waypoint", "matched by it"),
         (a_filter(waypoint={}), "match.waypoint", "context WAYPOINT only"),
         (a_filter(context="WAYPOINT", waypoint={"portNumber": 70000}), "match.waypoint.portNumber", "65535"),
+        (add("CLUSTER", {"connect_timeout": "never"}), "patch.value.connect_timeout", "expected a duration"),
+        (add("VIRTUAL_HOST", {"routes": [{"match": []}]}), "patch.value.routes[0].match", "envoy.config.route.v3"),
+        (
+            add("HTTP_FILTER", {"name": "a", "typed_config": {"@type": f"{TYPES}.lua.v3.Luah"}}),
+            "patch.value.typed_config.@type",
+            "Luah is not",
+        ),
+        (add("BOOTSTRAP", {"admin": {"address": {"pipe": 1}}}), "patch.value.admin.address.pipe", "an object"),
     ],
 )
 def test_a_fault_of_a_patch_names_its_field(spec, path, part, faults):
@@ -83,6 +96,11 @@ def test_what_istio_refuses_is_refused_where_it_stands(spec, path, part, faults)
             a_filter("HTTP_FILTER", listener=listener(MANAGER, "envoy.cors")),
             "spec.configPatches[0].match.listener.filterChain.filter.subFilter.name",
             "envoy.filters.http.cors",
+        ),
+        (
+            add("HTTP_FILTER", {"typed_config": {"@type": f"{TYPES}.lua.v3.Lua", "inline_cod": "x"}}),
+            "spec.configPatches[0].patch.value.typed_config.inline_cod",
+            'did you mean "inline_code"?',
         ),
     ],
 )
