@@ -146,9 +146,11 @@ class Gateway(Part):
         self._merged = merged
         self.patching = msgspec.structs.replace(self.patching, ports=_ports(merged))
         policies, namespace = self._model.policies, self.group.audience.namespace
+        headers = self.group.audience.settings.http.on_routes
         routed = {name: servers for listening in merged.listening for name, servers in _routed(listening)}
         self._hosts = {
-            name: GatewayHosts(name, servers, namespace, policies, self._routes) for name, servers in routed.items()
+            name: GatewayHosts(name, servers, namespace, policies, self._routes, headers)
+            for name, servers in routed.items()
         }
         self._bytes = {
             listening: GatewayBytes(
@@ -189,7 +191,7 @@ class Gateway(Part):
         chains = tuple(self._chains(listening))
         settings = audience.settings
         return GatewayListenerSpec(
-            address, listening.port, chains, self.group.edge, settings.client, settings.listener_log
+            address, listening.port, chains, self.group.edge, settings.client, settings.listener_log, settings.http
         )
 
     def _chains(self, listening: Listening) -> Iterator[GatewayChain]:

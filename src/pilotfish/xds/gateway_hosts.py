@@ -10,6 +10,7 @@ from pilotfish.mesh.policies import Policies, Routing
 from pilotfish.mesh.records import ObjectKey
 from pilotfish.mesh.servers import Server
 from pilotfish.xds.build.http_routes import HttpRoute
+from pilotfish.xds.build.http_settings import RouteHeaders
 from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
 
 RoutesOf = Callable[[Routing, Server], tuple[HttpRoute, ...]]
@@ -23,7 +24,13 @@ class GatewayHosts:
     """
 
     def __init__(
-        self, name: str, servers: tuple[Server, ...], namespace: str, policies: Policies, routes: RoutesOf
+        self,
+        name: str,
+        servers: tuple[Server, ...],
+        namespace: str,
+        policies: Policies,
+        routes: RoutesOf,
+        headers: RouteHeaders,
     ) -> None:
         """`namespace` is the gateway's."""
         self.name = name
@@ -31,6 +38,7 @@ class GatewayHosts:
         self._namespace = namespace
         self._policies = policies
         self._routes = routes
+        self._headers = headers
         self._hosts: dict[str, VirtualHostSpec] = {}
         self._ordered: list[str] = []
         for gateway in dict.fromkeys(server.gateway for server in servers):
@@ -58,7 +66,7 @@ class GatewayHosts:
         if not hosts:
             # Istio's: a route configuration without any virtual host would be taken for one that is missing.
             hosts = (VirtualHostSpec(f"blackhole:{self._servers[0].port}", ("*",), ()),)
-        return RouteConfigurationSpec(self.name, hosts, catch_all="")
+        return RouteConfigurationSpec(self.name, hosts, catch_all="", headers=self._headers)
 
     def _domains(self, hostname: str) -> Iterator[str]:
         """The virtual hosts on which a host name or wildcard of a VirtualService can have an influence."""

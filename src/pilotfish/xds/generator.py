@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+import msgspec
+
 from pilotfish.api.protos import NAME_TABLE_TYPE
+from pilotfish.mesh.envoy_filters import Patch
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Change, Model, Touched
 from pilotfish.mesh.policies import BY_DEFAULT, Exports
@@ -24,6 +27,7 @@ from pilotfish.xds.edge import edge_of
 from pilotfish.xds.entries import Resources
 from pilotfish.xds.gateway import Gateway, GatewayGroup
 from pilotfish.xds.gateways import Gateways
+from pilotfish.xds.http_settings import of_proxy
 from pilotfish.xds.name_tables import NameTables
 from pilotfish.xds.node_ports import NodePorts
 from pilotfish.xds.parts import Part, differences, merged, specs_of
@@ -35,6 +39,7 @@ from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import CLUSTER, Changes, Held, ProxyNode, Resource
 from pilotfish.xds.workload import Inbound, InboundIndex, behind, workload_of
 
+NO_PATCHES: tuple[Patch, ...] = ()
 GATEWAY_LABEL = "pilotfish.dev/gateway"
 SYSTEM_NAMESPACE = "kube-system"
 AUDIT = "PILOTFISH_AUDIT"
@@ -260,10 +265,12 @@ class Generator:
         label_keys, by_place = self._distinguished()
         told_by = tuple((name, value) for name, value in labels if name in label_keys)
         locality = workload.locality if workload and by_place else ""
-        settings = (
-            self.settings if node.type == "grpc" else self._reports.shaping(self.settings, node.namespace, labels)
-        )
-        patches = () if node.type == "grpc" else self.model.envoy_filters.of(node.namespace, labels, node.metadata)
+        settings, patches = self.settings, NO_PATCHES
+        if node.type != "grpc":
+            settings = self._reports.shaping(settings, node.namespace, labels)
+            http = of_proxy(settings.http, node)
+            settings = msgspec.structs.replace(settings, http=http) if http != settings.http else settings
+            patches = self.model.envoy_filters.of(node.namespace, labels, node.metadata)
         if node.type != "router":
             sidecar = self.model.sidecars.of(node.namespace, labels)
             settings = scoped(settings, sidecar) if sidecar else settings

@@ -331,4 +331,4 @@ def _own_routes(seen: Seen, service: Service, port: ServicePort, audience: Audie
     """The routes of a listener that stands for one host alone."""
     name = _route_name(service, port)
     host = VirtualHostSpec(name, ("*",), _routes(seen, service, port, audience))
-    return RouteConfigurationSpec(name, (host,), catch_all="")
+    return RouteConfigurationSpec(name, (host,), catch_all="", headers=audience.settings.http.on_routes)

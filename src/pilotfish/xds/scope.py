@@ -14,7 +14,7 @@ from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import ClusterSpec, FixedClusterSpec
 from pilotfish.xds.build.listeners import Chain, HttpChain, OutboundListenerSpec, TcpChain, VirtualOutboundSpec
-from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
+from pilotfish.xds.build.routes import VirtualHostSpec
 from pilotfish.xds.chains import apart
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.outbound import Claim, Outbound, outbound
@@ -53,7 +53,7 @@ class Scope(Part):
         self._binds = {listener.bind: listener.bound for listener in audience.egress if listener.bind != CAPTURED}
         timeout = audience.settings.connect_timeout
         for name in (names.BLACK_HOLE, names.PASSTHROUGH, names.INBOUND_PASSTHROUGH):
-            self.put(FixedClusterSpec(name, timeout, audience.ipv6))
+            self.put(FixedClusterSpec(name, timeout, audience.ipv6, audience.settings.cluster_policy()))
         self.put(VirtualOutboundSpec(audience.wildcard, audience.settings))
         self.update(model.names_seen(audience.namespace))
         self.take_changes()
@@ -186,6 +186,7 @@ class Scope(Part):
                         settings.detection_timeout,
                         settings.client,
                         bound=self._binds.get(address, False),
+                        http=settings.http,
                     )
                 )
             else:
@@ -197,7 +198,7 @@ class Scope(Part):
             wanted = (self._claims.get((address, port)) for address in (self.audience.wildcard, *self._binds))
             if any(claims is not None and claims.has_http for claims in wanted):
                 hosts = self._tables[port].virtual_hosts() if self._shared_routes else ()
-                self.put(RouteConfigurationSpec(str(port), hosts, settings.catch_all_host, settings.unknown_cluster))
+                self.put(settings.route_configuration(port, hosts))
             else:
                 self.drop(source.ROUTE, str(port))
 

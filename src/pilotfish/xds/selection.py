@@ -19,7 +19,7 @@ from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import FixedClusterSpec
 from pilotfish.xds.build.listeners import VirtualOutboundSpec
-from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
+from pilotfish.xds.build.routes import VirtualHostSpec
 from pilotfish.xds.outbound import announced
 from pilotfish.xds.parts import Part
 from pilotfish.xds.scope import Contribution, Scope
@@ -61,8 +61,7 @@ class _Shown(Part):
     def put_routes(self, port: int, hosts: Iterable[VirtualHostSpec]) -> None:
         """Have a route configuration of these virtual hosts for a port that many hosts share."""
         ordered = tuple(sorted(hosts, key=lambda host: host.name))
-        settings = self.scope.audience.settings
-        self.put(RouteConfigurationSpec(str(port), ordered, settings.catch_all_host, settings.unknown_cluster))
+        self.put(self.scope.audience.settings.route_configuration(port, ordered))
 
 
 class Common(_Shown):
@@ -242,7 +241,8 @@ class Selection(_Shown):
         if found is not None:
             self.put(msgspec.structs.replace(found, name=cluster, assignment=found.name))
         else:
-            self.put(FixedClusterSpec(cluster, audience.settings.connect_timeout, audience.ipv6))
+            settings = audience.settings
+            self.put(FixedClusterSpec(cluster, settings.connect_timeout, audience.ipv6, settings.cluster_policy()))
 
     def __contains__(self, hostname: str) -> bool:
         return hostname in self._hosts

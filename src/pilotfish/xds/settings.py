@@ -6,13 +6,18 @@ from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.mesh.default_policy import NOTHING_SAID, DefaultTrafficPolicy
 from pilotfish.mesh.locality import LocalitySetting, locality_setting
 from pilotfish.mesh.meshconfig import MeshConfig
+from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Record
 from pilotfish.mesh.reporting import NOTHING, Reporting
 from pilotfish.mesh.servers import TLS_VERSIONS, TlsDefaults
 from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds.build import names
+from pilotfish.xds.build.cluster_policy import ClusterPolicy
+from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings
 from pilotfish.xds.build.retries import BY_DEFAULT, Retries
+from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
 from pilotfish.xds.collectors import reachable
+from pilotfish.xds.http_settings import http_settings
 from pilotfish.xds.retries import retries_of
 
 ALLOCATED_RANGES = ("240.240.0.0/16", "2001:2::/48")
@@ -62,6 +67,7 @@ class ProxySettings(Record):
     """Where the addresses of the mesh's hosts are, cluster IPs among them."""
     egress_proxy: str = ""
     """The cluster to which goes what is for no host of the mesh, instead of to where it is for."""
+    http: HttpSettings = AS_EVER
 
     @property
     def collectors(self) -> frozenset[str]:
@@ -83,6 +89,18 @@ class ProxySettings(Record):
     def catch_all_host(self) -> str:
         """The virtual host of requests for no host of the mesh."""
         return names.ALLOW_ANY if self.allow_any else names.BLOCK_ALL
+
+    def cluster_policy(self, protocol: Protocol = Protocol.AUTO) -> ClusterPolicy:
+        """How a cluster is used of which nothing is said."""
+        speaks_http = protocol.is_http or protocol is Protocol.AUTO
+        return ClusterPolicy(
+            buffer_limit=self.http.connections.cluster_per_connection_buffer_limit_bytes,
+            preserve_case=speaks_http and self.http.headers.preserve_http1_header_case,
+        )
+
+    def route_configuration(self, port: int, hosts: tuple[VirtualHostSpec, ...]) -> RouteConfigurationSpec:
+        """The routes of a port that all hosts share."""
+        return RouteConfigurationSpec(str(port), hosts, self.catch_all_host, self.unknown_cluster, self.http.on_routes)
 
     def reserved(self, port: int) -> bool:
         """Whether the proxy itself listens on a port of every address, so that nothing else can."""
@@ -119,4 +137,5 @@ def settings_of(
             mesh.tls_defaults.ecdh_curves,
         ),
         mesh_ranges=mesh_ranges,
+        http=http_settings(mesh),
     )

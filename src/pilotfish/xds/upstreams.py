@@ -22,7 +22,6 @@ from pilotfish.mesh.seen import Seen
 from pilotfish.mesh.traffic_policy import traffic_policy
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
-from pilotfish.xds.build.cluster_policy import ClusterPolicy
 from pilotfish.xds.build.clusters import ClusterSpec, Discovery, ServiceName
 from pilotfish.xds.build.endpoints import AssignmentSpec
 from pilotfish.xds.build.http_options import upgraded
@@ -150,7 +149,8 @@ def _spec(
         upstream=upgraded(port.protocol, pool.http or HTTPSettings(), by_default=settings.h2_upgrade),
         connect_timeout=parse_duration(timeout) if timeout is not None else settings.connect_timeout,
         service=called(service),
-        policy=ClusterPolicy(
+        policy=replace(
+            settings.cluster_policy(port.protocol),
             connection_pool=pool,
             outlier_detection=said.outlier_detection,
             retry_budget=said.retry_budget,

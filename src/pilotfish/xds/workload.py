@@ -18,7 +18,6 @@ from pilotfish.mesh.policies import Viewer
 from pilotfish.mesh.records import Labels, Service, Target, WorkloadKey, WorkloadKind
 from pilotfish.mesh.traffic_policy import traffic_policy
 from pilotfish.xds.audience import Audience
-from pilotfish.xds.build.cluster_policy import ClusterPolicy
 from pilotfish.xds.build.clusters import InboundClusterSpec
 from pilotfish.xds.build.http_options import upgraded
 from pilotfish.xds.build.inbound import BoundInboundSpec, InboundPort, VirtualInboundSpec
@@ -125,7 +124,12 @@ class Inbound(Part):
             address,
             called(service) if service is not None else None,
             target,
-            ClusterPolicy(connection_pool=limits, retry_budget=said.retry_budget, tcp_keepalive=settings.tcp_keepalive),
+            replace(
+                settings.cluster_policy(port.protocol),
+                connection_pool=limits,
+                retry_budget=said.retry_budget,
+                tcp_keepalive=settings.tcp_keepalive,
+            ),
             rule.sources[0] if rule is not None and rule.traffic_policy is not None else None,
         )
 

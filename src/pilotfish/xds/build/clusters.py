@@ -110,6 +110,7 @@ class FixedClusterSpec(Record):
     name: str
     connect_timeout: float
     ipv6: bool
+    policy: ClusterPolicy = NO_POLICY
 
     def body(self) -> bytes:
         return serialise(fixed_cluster(self))
@@ -185,8 +186,8 @@ def fixed_cluster(spec: FixedClusterSpec) -> cluster_pb2.Cluster:
         cluster.type = cluster_pb2.Cluster.STATIC
         return cluster
     _to_original_destination(cluster)
-    limit(cluster)
-    options = as_downstream()
+    limit(cluster, spec.policy)
+    options = as_downstream(spec.policy)
     options.common_http_protocol_options.idle_timeout.CopyFrom(_IDLE_PASSTHROUGH)
     cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(common.any_of(options))
     if spec.name == names.INBOUND_PASSTHROUGH:

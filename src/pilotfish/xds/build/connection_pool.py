@@ -31,6 +31,8 @@ def limit(cluster: cluster_pb2.Cluster, policy: ClusterPolicy = NO_POLICY) -> No
     if policy.retry_budget is not None:
         _budget(threshold.retry_budget, policy.retry_budget)
     cluster.circuit_breakers.thresholds.append(threshold)
+    if policy.buffer_limit is not None:
+        cluster.per_connection_buffer_limit_bytes.value = policy.buffer_limit
     for keepalive in (policy.tcp_keepalive, tcp.tcp_keepalive):
         if keepalive is not None:
             _keep_alive(cluster, keepalive)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2 as set_filter_state_value_pb2
@@ -22,13 +21,13 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.filters.network.mongo_proxy.v3 import mongo_proxy_pb2
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.reporting import NOTHING, Reporting
 from pilotfish.xds.build import common, names
 from pilotfish.xds.build.access_log import access_logs, tcp_access_logs
+from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings, apply, forward_certificates
 from pilotfish.xds.build.metrics import Reporter, connection_metrics, request_metrics
 from pilotfish.xds.build.peers import HEAR_PEER, TELL_PEER, hear_peer, tell_peer
 from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy, hold_to
@@ -37,6 +36,9 @@ from pilotfish.xds.settings import Edge
 
 PLAINTEXT_HTTP = ("http/1.1", "h2c")
 """What the HTTP inspector says of a connection that begins like HTTP."""
+
+SERVER_NAME = "istio-envoy"
+"""What servers call themselves in responses, as in Istio."""
 
 ON_DEMAND_TIMEOUT = 5.0
 """For how many seconds a connection waits for the control plane to say where it goes."""
@@ -103,10 +105,14 @@ def tcp_proxy_on_demand(reporting: Reporting) -> tuple[listener_components_pb2.F
 
 
 def outbound_http(
-    stat_prefix: str, route: str, reporting: Reporting, lookup: Message | None = None
+    stat_prefix: str,
+    route: str,
+    reporting: Reporting,
+    lookup: Message | None = None,
+    settings: HttpSettings = AS_EVER,
 ) -> listener_components_pb2.Filter:
     """A connection manager that gets the route configuration `route` over RDS; `lookup` looks names of requests up."""
-    manager = _manager(stat_prefix, reporting, Reporter.CLIENT)
+    manager = _manager(stat_prefix, reporting, Reporter.CLIENT, settings)
     if lookup is not None:
         router = manager.http_filters.pop()
         manager.http_filters.extend((_http_filter("dynamic_forward_proxy", lookup), router))
@@ -116,33 +122,37 @@ def outbound_http(
 
 
 def inbound_http(
-    stat_prefix: str, routes: route_pb2.RouteConfiguration, protocol: Protocol, reporting: Reporting
+    stat_prefix: str,
+    routes: route_pb2.RouteConfiguration,
+    protocol: Protocol,
+    reporting: Reporting,
+    settings: HttpSettings = AS_EVER,
 ) -> listener_components_pb2.Filter:
     """A connection manager in front of the workload: it names itself "istio-envoy" and tells who the client was."""
-    manager = _manager(stat_prefix, reporting, Reporter.SERVER, grpc_web=protocol is Protocol.GRPC_WEB)
+    grpc_web = protocol is Protocol.GRPC_WEB
+    manager = _manager(stat_prefix, reporting, Reporter.SERVER, settings, SERVER_NAME, grpc_web=grpc_web)
     manager.route_config.CopyFrom(routes)
-    manager.server_name = "istio-envoy"
-    manager.server_header_transformation = hcm_pb2.HttpConnectionManager.OVERWRITE
-    manager.forward_client_cert_details = hcm_pb2.HttpConnectionManager.APPEND_FORWARD
-    manager.set_current_client_cert_details.subject.value = True
-    manager.set_current_client_cert_details.uri = True
-    manager.set_current_client_cert_details.dns = True
+    forward_certificates(manager, settings.headers)
     if protocol.is_http2:
-        manager.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
+        manager.http2_protocol_options.SetInParent()
     return network_filter("http_connection_manager", manager)
 
 
 def gateway_http(
-    stat_prefix: str, route: str, protocol: Protocol, edge: Edge, reporting: Reporting
+    stat_prefix: str,
+    route: str,
+    protocol: Protocol,
+    edge: Edge,
+    reporting: Reporting,
+    settings: HttpSettings = AS_EVER,
 ) -> listener_components_pb2.Filter:
     """A connection manager for clients from outside: it notes their addresses, and names itself "istio-envoy"."""
-    manager = _manager(stat_prefix, reporting, Reporter.CLIENT, grpc_web=protocol is Protocol.GRPC_WEB)
+    grpc_web = protocol is Protocol.GRPC_WEB
+    manager = _manager(stat_prefix, reporting, Reporter.CLIENT, settings, SERVER_NAME, grpc_web=grpc_web)
     manager.rds.route_config_name = route
     manager.rds.config_source.CopyFrom(common.from_ads())
     manager.use_remote_address.value = True
     manager.xff_num_trusted_hops = edge.trusted_proxies
-    manager.server_name = "istio-envoy"
-    manager.server_header_transformation = hcm_pb2.HttpConnectionManager.OVERWRITE
     manager.forward_client_cert_details = hcm_pb2.HttpConnectionManager.ForwardClientCertDetails.Value(
         edge.client_certificates
     )
@@ -155,25 +165,34 @@ def gateway_http(
     return network_filter("http_connection_manager", manager)
 
 
-def _manager(stat_prefix: str, reporting: Reporting, reporter: Reporter, *, grpc_web: bool = False) -> Any:
+def _manager(
+    stat_prefix: str,
+    reporting: Reporting,
+    reporter: Reporter,
+    settings: HttpSettings,
+    server_name: str = "",
+    *,
+    grpc_web: bool = False,
+) -> Any:
     manager = hcm_pb2.HttpConnectionManager(
         codec_type=hcm_pb2.HttpConnectionManager.AUTO,
         stat_prefix=names.stat(stat_prefix),
         access_log=[*access_logs(reporting.logs), *request_metrics(reporting.metrics, reporter)],
         upgrade_configs=[hcm_pb2.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
-        stream_idle_timeout=Duration(),
-        path_with_escaped_slashes_action=hcm_pb2.HttpConnectionManager.KEEP_UNCHANGED,
-        http_filters=_http_filters(grpc_web, reporter if reporting.peers else None),
+        http_filters=_http_filters(
+            grpc_web, reporter if reporting.peers else None, settings.headers.envoy_debug_headers.disabled
+        ),
     )
     manager.use_remote_address.value = False
-    manager.normalize_path.value = True
+    apply(manager, settings, server_name)
     trace(manager, reporting.tracing)
     return manager
 
 
 @functools.cache
-def _http_filters(grpc_web: bool, peers: Reporter | None) -> tuple[hcm_pb2.HttpFilter, ...]:
-    """What a connection manager does with requests. `peers`: tell the server who the client is, or hear it.
+def _http_filters(grpc_web: bool, peers: Reporter | None, silent: bool) -> tuple[hcm_pb2.HttpFilter, ...]:
+    """What a connection manager does with requests. `peers`: tell the server who the client is, or hear it; `silent`:
+    without Envoy's headers about itself.
 
     Fault and CORS do nothing until a route says so; the router comes last."""
     stats = grpc_stats_pb2.FilterConfig(emit_filter_state=True)
@@ -182,7 +201,7 @@ def _http_filters(grpc_web: bool, peers: Reporter | None) -> tuple[hcm_pb2.HttpF
         ("grpc_stats", stats),
         ("fault", fault_pb2.HTTPFault()),
         ("cors", cors_pb2.Cors()),
-        ("router", router_pb2.Router()),
+        ("router", router_pb2.Router(suppress_envoy_headers=silent)),
     ]
     if peers is Reporter.CLIENT:
         chosen.insert(1, (TELL_PEER, tell_peer()))

@@ -14,6 +14,7 @@ from pilotfish.mesh.servers import Termination
 from pilotfish.xds import source
 from pilotfish.xds.build import common, filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
+from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings
 from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy
 from pilotfish.xds.build.tls import HTTP_ALPN, PEER_EXCHANGE_ALPN, server_socket
 from pilotfish.xds.entries import serialise
@@ -60,6 +61,7 @@ class GatewayListenerSpec(Record):
     reporting: Reporting
     listener_log: bool
     """Whether connections that no chain matched are logged, too."""
+    http: HttpSettings = AS_EVER
 
     @property
     def name(self) -> str:
@@ -79,6 +81,8 @@ def gateway_listener(spec: GatewayListenerSpec) -> listener_pb2.Listener:
         access_log=listener_access_logs(spec.reporting.logs) if spec.listener_log else (),
     )
     listener.max_connections_to_accept_per_socket_event.value = 1
+    if (limit := spec.http.connections.listener_per_connection_buffer_limit_bytes) is not None:
+        listener.per_connection_buffer_limit_bytes.value = limit
     if spec.edge.proxy_protocol:
         listener.listener_filters.append(filters.proxy_protocol())
     if any(chain.server_names or chain.termination is not None for chain in spec.chains):
@@ -95,7 +99,7 @@ def _address(spec: GatewayListenerSpec) -> address_pb2.Address:
 def _chain(chain: GatewayChain, spec: GatewayListenerSpec) -> listener_components_pb2.FilterChain:
     if isinstance(chain, RoutedChain):
         prefix = chain.stat_prefix or f"outbound_{spec.name}"
-        handler = filters.gateway_http(prefix, chain.route, chain.protocol, spec.edge, spec.reporting)
+        handler = filters.gateway_http(prefix, chain.route, chain.protocol, spec.edge, spec.reporting, spec.http)
         alpn: tuple[str, ...] = HTTP_ALPN
     else:
         handler = filters.weighted_tcp_proxy(chain.clusters, spec.reporting, chain.policy)

@@ -13,6 +13,7 @@ from pilotfish.mesh.durations import parse_duration
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.xds.build import common
 from pilotfish.xds.build.cluster_policy import NO_POLICY, ClusterPolicy
+from pilotfish.xds.build.http_settings import preserve_case
 from pilotfish.xds.build.load_balancing import hash_policies
 from pilotfish.xds.build.outlier_detection import failing_statuses
 
@@ -60,30 +61,38 @@ def speak(cluster: cluster_pb2.Cluster, upstream: Upstream, policy: ClusterPolic
         if not options.upstream_http_protocol_options.ListFields():
             options.ClearField("upstream_http_protocol_options")
     options.hash_policy.extend(hash_policies(policy.load_balancer))
-    if upstream is Upstream.HTTP1 and not options.ListFields():
+    if upstream is Upstream.HTTP1 and not policy.preserve_case and not options.ListFields():
         return
-    _version(options, upstream, policy.connection_pool.http or HTTPSettings())
+    _version(options, upstream, policy)
     cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(common.any_of(options))
 
 
-def as_downstream() -> options_pb2.HttpProtocolOptions:
+def as_downstream(policy: ClusterPolicy = NO_POLICY) -> options_pb2.HttpProtocolOptions:
     """The version in which the request came."""
     options = options_pb2.HttpProtocolOptions()
-    _version(options, Upstream.AS_DOWNSTREAM, HTTPSettings())
+    _version(options, Upstream.AS_DOWNSTREAM, policy)
     return options
 
 
-def _version(options: options_pb2.HttpProtocolOptions, upstream: Upstream, http: HTTPSettings) -> None:
+def _version(options: options_pb2.HttpProtocolOptions, upstream: Upstream, policy: ClusterPolicy) -> None:
     if upstream is Upstream.AS_DOWNSTREAM:
-        options.use_downstream_protocol_config.http_protocol_options.SetInParent()
-        http2 = options.use_downstream_protocol_config.http2_protocol_options
+        _http1(options.use_downstream_protocol_config.http_protocol_options, policy)
+        _http2(options.use_downstream_protocol_config.http2_protocol_options, policy)
     elif upstream is Upstream.HTTP2:
-        http2 = options.explicit_http_config.http2_protocol_options
+        _http2(options.explicit_http_config.http2_protocol_options, policy)
     else:
-        options.explicit_http_config.http_protocol_options.SetInParent()
-        return
+        _http1(options.explicit_http_config.http_protocol_options, policy)
+
+
+def _http1(http1: protocol_pb2.Http1ProtocolOptions, policy: ClusterPolicy) -> None:
+    http1.SetInParent()
+    if policy.preserve_case:
+        preserve_case(http1)
+
+
+def _http2(http2: protocol_pb2.Http2ProtocolOptions, policy: ClusterPolicy) -> None:
     http2.SetInParent()
-    _streams(http2, http)
+    _streams(http2, policy.connection_pool.http or HTTPSettings())
 
 
 def _streams(http2: protocol_pb2.Http2ProtocolOptions, http: HTTPSettings) -> None:

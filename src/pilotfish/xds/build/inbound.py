@@ -116,7 +116,7 @@ def _chains(address: str, port: InboundPort, settings: ProxySettings) -> list[li
     found = []
     if port.protocol.is_http or port.protocol is Protocol.AUTO:
         routes = inbound_routes(port.service_port, cluster, grpc=port.protocol.is_grpc)
-        http = filters.inbound_http(f"inbound_{name}", routes, port.protocol, reporting)
+        http = filters.inbound_http(f"inbound_{name}", routes, port.protocol, reporting, settings.http)
         found.append(_chain(name, http, port.number, sniffed=port.protocol is Protocol.AUTO))
     if not port.protocol.is_http:
         chain = _chain(name, filters.tcp_proxy(cluster, reporting, Reporter.SERVER), port.number)
@@ -134,7 +134,8 @@ def _passthrough(spec: VirtualInboundSpec) -> list[listener_components_pb2.Filte
     """For ports that no service names: HTTP where it looks like HTTP, bytes otherwise."""
     cluster = names.INBOUND_PASSTHROUGH
     reporting = spec.settings.server
-    http = filters.inbound_http(cluster, inbound_routes(0, cluster, grpc=False), Protocol.AUTO, reporting)
+    routes = inbound_routes(0, cluster, grpc=False)
+    http = filters.inbound_http(cluster, routes, Protocol.AUTO, reporting, spec.settings.http)
     return [
         _chain("virtualInbound-catchall-http", http, 0, sniffed=True),
         _chain(names.VIRTUAL_INBOUND, filters.tcp_proxy(cluster, reporting, Reporter.SERVER), 0),

@@ -13,6 +13,7 @@ from pilotfish.mesh.reporting import Reporting
 from pilotfish.xds import source
 from pilotfish.xds.build import common, dynamic, filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
+from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings
 from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import ProxySettings
@@ -79,6 +80,7 @@ class OutboundListenerSpec(Record):
     detection_timeout: float
     reporting: Reporting
     bound: bool = False
+    http: HttpSettings = AS_EVER
 
     @property
     def name(self) -> str:
@@ -152,7 +154,7 @@ def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.
             filter_chain_match=listener_components_pb2.FilterChainMatch(
                 application_protocols=filters.PLAINTEXT_HTTP, transport_protocol="raw_buffer"
             ),
-            filters=[filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.reporting, lookup)],
+            filters=[filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.reporting, lookup, spec.http)],
         )
     built = listener_components_pb2.FilterChain()
     if chain.lookup_port:

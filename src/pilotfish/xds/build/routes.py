@@ -17,6 +17,7 @@ from pilotfish.mesh.records import Record
 from pilotfish.xds import source
 from pilotfish.xds.build import names
 from pilotfish.xds.build.http_routes import HttpRoute, http_route
+from pilotfish.xds.build.http_settings import RouteHeaders
 from pilotfish.xds.build.retries import BY_DEFAULT, Retries, try_again
 from pilotfish.xds.entries import serialise
 
@@ -49,7 +50,7 @@ class VirtualHostSpec(Record):
 
 class RouteConfigurationSpec(Record):
     """The routes of an outbound listener. `catch_all` (ALLOW_ANY, BLOCK_ALL or "") gets what no virtual host takes; the
-    first of them sends it to the cluster `unknown`.
+    first of them sends it to the cluster `unknown`. `headers` are added to all requests.
     """
 
     type_url: ClassVar[str] = source.ROUTE
@@ -58,6 +59,7 @@ class RouteConfigurationSpec(Record):
     virtual_hosts: tuple[VirtualHostSpec, ...]
     catch_all: str
     unknown: str = names.PASSTHROUGH
+    headers: RouteHeaders = RouteHeaders()
 
     def body(self) -> bytes:
         return route_configuration(self)
@@ -68,20 +70,20 @@ def route_configuration(spec: RouteConfigurationSpec) -> bytes:
     frame = route_pb2.RouteConfiguration(name=spec.name, ignore_port_in_host_matching=True)
     frame.validate_clusters.value = False
     frame.max_direct_response_body_size_bytes.value = _MAX_DIRECT_RESPONSE
-    parts = [serialise(frame), *map(_field, spec.virtual_hosts)]
+    parts = [serialise(frame), *(_field(host, spec.headers) for host in spec.virtual_hosts)]
     if spec.catch_all:
-        parts.append(_framed(_catch_all(spec.catch_all, spec.unknown)))
+        parts.append(_framed(_adding(_catch_all(spec.catch_all, spec.unknown), spec.headers)))
     return b"".join(parts)
 
 
-_fields: weakref.WeakKeyDictionary[VirtualHostSpec, bytes] = weakref.WeakKeyDictionary()
+_fields: weakref.WeakKeyDictionary[VirtualHostSpec, dict[RouteHeaders, bytes]] = weakref.WeakKeyDictionary()
 
 
-def _field(spec: VirtualHostSpec) -> bytes:
-    found = _fields.get(spec)
-    if found is None:
-        found = _fields[spec] = _framed(virtual_host(spec))
-    return found
+def _field(spec: VirtualHostSpec, headers: RouteHeaders) -> bytes:
+    fields = _fields.setdefault(spec, {})
+    if headers not in fields:
+        fields[headers] = _framed(virtual_host(spec, headers))
+    return fields[headers]
 
 
 def _framed(host: route_components_pb2.VirtualHost) -> bytes:
@@ -89,15 +91,23 @@ def _framed(host: route_components_pb2.VirtualHost) -> bytes:
     return serialise(route_pb2.RouteConfiguration(virtual_hosts=[host]))
 
 
-def virtual_host(spec: VirtualHostSpec) -> route_components_pb2.VirtualHost:
+def virtual_host(spec: VirtualHostSpec, headers: RouteHeaders) -> route_components_pb2.VirtualHost:
     host = route_components_pb2.VirtualHost(
         name=spec.name,
         domains=spec.domains,
         routes=[http_route(route) if isinstance(route, HttpRoute) else outbound_route(route) for route in spec.routes],
-        include_request_attempt_count=True,
     )
     if spec.require_tls:
         host.require_tls = route_components_pb2.VirtualHost.ALL
+    return _adding(host, headers)
+
+
+def _adding(host: route_components_pb2.VirtualHost, headers: RouteHeaders) -> route_components_pb2.VirtualHost:
+    """The same virtual host, which adds headers to requests."""
+    host.include_request_attempt_count = headers.attempt_count
+    for route in host.routes:
+        if headers.forwarded_host and route.HasField("route"):
+            route.route.append_x_forwarded_host = True
     return host
 
 
@@ -142,6 +152,4 @@ def _catch_all(name: str, cluster: str) -> route_components_pb2.VirtualHost:
             match=route_components_pb2.RouteMatch(prefix="/"),
             direct_response=route_components_pb2.DirectResponseAction(status=502),
         )
-    return route_components_pb2.VirtualHost(
-        name=name, domains=["*"], routes=[route], include_request_attempt_count=True
-    )
+    return route_components_pb2.VirtualHost(name=name, domains=["*"], routes=[route])
