@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from pilotfish.api.durations import FORM
 from pilotfish.api.meta import Condition, Struct
 
 Duration = Annotated[
     str,
     Meta(
-        pattern=r"^-?(0|((\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|h|m|s))+)$",
+        pattern=FORM,
         description='a duration: a number with a unit, such as "1.5s", "250ms" or "1h30m"',
     ),
 ]

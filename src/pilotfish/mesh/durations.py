@@ -1,12 +1,10 @@
-"""Durations as Istio's configuration writes them: "10s", "250ms", "1h30m" (Go: time.ParseDuration)."""
+"""Durations of configuration as numbers of seconds."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|us|µs|ns|m|s)")
+from pilotfish.api.durations import nanoseconds
 
 
 class Duration(float):
@@ -19,14 +17,7 @@ class Duration(float):
 
 def parse_duration(text: str) -> Duration:
     """The duration that a text names. Raises ValueError that says what was expected."""
-    unsigned = text.removeprefix("-")
-    if unsigned == "0":
-        return Duration(0)
-    parts = list(_PART.finditer(unsigned))
-    if not parts or "".join(part[0] for part in parts) != unsigned:
-        raise ValueError(f'"{text}" is no duration: write a number with a unit, such as "10s", "250ms" or "1h30m"')
-    seconds = sum(float(part[1]) * _UNITS[part[2]] for part in parts)
-    return Duration(-seconds if text.startswith("-") else seconds)
+    return Duration(nanoseconds(text) / 1e9)
 
 
 def decode_hook(cls: type, value: Any) -> Any:
