@@ -85,7 +85,8 @@ def _context(origination: Origination, *, http2: bool) -> tls_pb2.UpstreamTlsCon
         )
     if origination.verifies:
         validation = shared.validation_context
-        validation.trusted_ca.filename = settings.ca_certificates or SYSTEM_ROOTS
+        named = settings.ca_certificates
+        validation.trusted_ca.filename = named if named not in ("", "system") else SYSTEM_ROOTS  # as Istio's agent does
         validation.match_typed_subject_alt_names.extend(subject_matchers(origination.subject_names))
         if settings.ca_crl:
             validation.crl.filename = settings.ca_crl
