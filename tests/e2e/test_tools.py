@@ -167,3 +167,35 @@ def test_what_concerns_a_pod_and_a_service(hello: Any) -> None:
     finally:
         hello.kubectl("delete", "virtualservice,destinationrule", "mesha")
     assert 'pods "nobody" not found' in hello.pilotfish("x", "des", "po", "nobody", check=False)
+
+
+WAITED = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: waited}
+spec:
+  hosts: [waited.test]
+  resolution: STATIC
+  ports: [{number: 81, name: http, protocol: HTTP}]
+  endpoints: [{address: 10.9.9.9}]
+"""
+
+
+def test_waiting_until_an_object_is_in_force(hello: Any) -> None:
+    hello.apply(WAITED)
+    try:
+        said = hello.pilotfish("x", "wait", "serviceentry", "waited.default", "-v").splitlines()
+        present, proxies = said[-1].removeprefix("Resource ServiceEntry/default/waited present on ").split(" out of ")
+        assert proxies == f"{present} proxies" and int(present) >= 3
+        mesha = f"{hello.pod_name('mesha')}.default"
+        assert " 1 out of 1 " in hello.pilotfish("x", "wait", "se", "waited", "--proxy", mesha)
+        late = hello.pilotfish("x", "wait", "se", "waited", "--generation=99", "--timeout=200ms", check=False)
+        assert "timeout expired before resource ServiceEntry/default/waited" in late
+        assert "the control plane does not have it so" in late
+        gone = hello.pilotfish("x", "wait", "se", "waited", "--for=delete", "--timeout=200ms", check=False)
+        assert "timeout expired" in gone
+    finally:
+        hello.kubectl("delete", "serviceentry", "waited")
+    assert "present on" in hello.pilotfish("x", "wait", "se", "waited", "--for=delete")
+    missing = hello.pilotfish("x", "wait", "se", "waited", check=False)
+    assert "--for=delete waits for what is gone" in missing

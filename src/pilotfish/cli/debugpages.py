@@ -6,17 +6,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from pilotfish.api.errors import BadRequest, Forbidden, NotFound
+from pilotfish.api.kinds import SCHEME
 from pilotfish.apiserver.responses import json_response
 from pilotfish.mesh.model import Model
 from pilotfish.xds import debug
+from pilotfish.xds.blame import Blame
+from pilotfish.xds.distribution import Named, distribution
+from pilotfish.xds.feed import KINDS, Feed, Known
 from pilotfish.xds.node import OPERATORS
 from pilotfish.xds.server import AdsServer
 
@@ -29,10 +34,10 @@ _SERVICES = frozenset(f"{scheme}istiod:{port}" for scheme in ("", "http:") for p
 
 _DUMP = "config_dump"
 
-Page = Callable[[Mapping[str, str]], Any]
+Page = Callable[[QueryParams], Any]
 
 
-def debug_routes(ads: AdsServer, model: Model) -> list[Route]:
+def debug_routes(ads: AdsServer, model: Model, feed: Feed, blame: Blame) -> list[Route]:
     """The pages, for `apiserver.server.build_app`. Administrators and nodes may see them."""
     pages: dict[str, Page] = {
         "syncz": lambda query: debug.sync_status(
@@ -41,6 +46,11 @@ def debug_routes(ads: AdsServer, model: Model) -> list[Route]:
         "registryz": lambda query: debug.registry(model.hosts()),
         "endpointz": lambda query: debug.endpoints(model.hosts()),
         "endpointShardz": lambda query: debug.endpoints(model.hosts()),
+        "config_distribution": lambda query: distribution(
+            [(named, _known(feed, named)) for named in map(_named, query.getlist("resource"))],
+            ads.progress(),
+            blame.refusals,
+        ),
         "list": lambda query: sorted([*pages, _DUMP]),
     }
 
@@ -61,11 +71,30 @@ def debug_routes(ads: AdsServer, model: Model) -> list[Route]:
     return [Route(_PATH, show, methods=["GET"])]
 
 
+def _named(text: str) -> Named:
+    """The object of `?resource=virtualservices/shop/web`. Raises BadRequest."""
+    word, _, rest = text.partition("/")
+    namespace, _, name = rest.partition("/")
+    kind = SCHEME.search(word)
+    if kind is None or not name:
+        raise BadRequest(f"resource={text}: say which object, such as ?resource=virtualservices/NAMESPACE/NAME")
+    return kind, namespace, name
+
+
+def _known(feed: Feed, named: Named) -> Known:
+    """Raises BadRequest for an object that no proxy's configuration is made of."""
+    try:
+        return feed.known(*named)
+    except KeyError:
+        kinds = ", ".join(sorted(kind.plural for kind in KINDS))
+        raise BadRequest(f"no proxy hears of {named[0].plural}; of these they do: {kinds}") from None
+
+
 def _contents(ads: AdsServer, proxy: str) -> debug.Contents:
     """Raises BadRequest, NotFound."""
     if not proxy:
         raise BadRequest("say whose configuration: ?proxyID=POD.NAMESPACE")
     for connection in ads.connections():
-        if debug.full_name(connection.state) == proxy:
+        if debug.full_name(connection.state.node) == proxy:
             return debug.resources_of(connection)
     raise NotFound(f"proxy {proxy} is not connected to the control plane")

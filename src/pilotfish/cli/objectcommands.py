@@ -37,6 +37,9 @@ class _Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+DURATION: Final = _Duration()
+
+
 @click.command()
 @files_option
 @recursive_option
@@ -90,7 +93,7 @@ def describe(home: Home, /, what: tuple[str, ...], **options: Any) -> None:
 @click.option("--container", "-c", default="", help="[default: the pod's default container]")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written, until Ctrl-C.")
 @click.option("--tail", type=click.IntRange(-1), metavar="LINES", help="The last lines. [default: all; with -l, 10]")
-@click.option("--since", type=_Duration(), help="Not older than this, e.g. 5s, 2m or 3h.")
+@click.option("--since", type=DURATION, help="Not older than this, e.g. 5s, 2m or 3h.")
 @click.option("--previous", "-p", is_flag=True, help="Of the container's life before this one.")
 @click.option("--timestamps", is_flag=True, help="Say when each line was written.")
 @selector_option

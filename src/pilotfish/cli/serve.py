@@ -63,11 +63,12 @@ async def serve(home: Home) -> None:
     generator = Generator(model, ProxySettings(cluster_domain=settings.cluster_domain, mesh_ranges=ranges))
     generator.gateways.on_unserved = unserved.report
     feed = Feed(informers, generator)
-    ads = AdsServer(generator, settings.trust_domain, Blame(model, acceptance.report))
+    blame = Blame(model, acceptance.report)
+    ads = AdsServer(generator, settings.trust_domain, blame)
     authority = Authority.at(files, name=settings.trust_domain)
     issuer = certificate_service(authority, settings.trust_domain, bound_to(informers.informer(POD)))
     nodes = Nodes(files.ca, files.api_server_client.certificate, files.api_server_client.key)
-    app = build_app(resources, routes=[*stream_routes(resources, nodes), *debug_routes(ads, model)])
+    app = build_app(resources, routes=[*stream_routes(resources, nodes), *debug_routes(ads, model, feed, blame)])
     credentials = mutual_tls(files.xds_server.load(), authority.pem)
     api = Listener(listen("127.0.0.1", settings.api_port), files.api_server.certificate, files.api_server.key, files.ca)
     try:

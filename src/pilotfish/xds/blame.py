@@ -64,6 +64,10 @@ class Blame(Log):
         for refusal in [refusal for refusal in self._blamed if refusal[0] == node.id]:
             self._forgive(refusal)
 
+    def refusals(self, key: ObjectKey) -> dict[str, str]:
+        """The proxies that refuse something of an object at present, by node id, and what they say."""
+        return {proxy: words for (proxy, _, _), words in self._standing.get(key, {}).items()}
+
     def _forgive(self, refusal: _Refusal) -> None:
         for key in self._blamed.pop(refusal, ()):
             standing = self._standing[key]

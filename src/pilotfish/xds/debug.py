@@ -19,7 +19,7 @@ from pilotfish.api.anytypes import as_json
 from pilotfish.api.meta import timestamp
 from pilotfish.mesh.records import Host
 from pilotfish.xds.server import Connection
-from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Resource
+from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, ProxyNode, Resource
 from pilotfish.xds.status import ProxyState, TypeState
 
 Contents = Mapping[str, tuple[Resource, ...]]
@@ -66,7 +66,7 @@ def _sync_status(proxy: ProxyState) -> dict[str, Any]:
     }
     return {
         "cluster_id": str(node.metadata.get("CLUSTER_ID") or DEFAULT_CLUSTER),
-        "proxy": full_name(proxy),
+        "proxy": full_name(node),
         "proxy_type": node.type,
         "istio_version": str(node.metadata.get("ISTIO_VERSION") or ""),
         **nonces,
@@ -81,10 +81,10 @@ def _nonces(of_type: TypeState) -> tuple[str, str]:
     return of_type.nonce_sent, of_type.nonce_acked
 
 
-def full_name(proxy: ProxyState) -> str:
+def full_name(node: ProxyNode) -> str:
     """What users call a proxy: the third part of its node id, pod.namespace."""
-    parts = proxy.node.id.split("~")
-    return parts[2] if len(parts) == 4 else proxy.node.id
+    parts = node.id.split("~")
+    return parts[2] if len(parts) == 4 else node.id
 
 
 def resources_of(connection: Connection) -> Contents:

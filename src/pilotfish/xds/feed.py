@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import Any, Never
+from typing import Any, NamedTuple, Never
 
 from pilotfish.api import core, kinds
 from pilotfish.api.errors import Invalid
+from pilotfish.api.meta import Object
 from pilotfish.api.scheme import AnyKind
 from pilotfish.client.informer import Change as Told
 from pilotfish.client.informer import Informer
@@ -42,6 +43,13 @@ KINDS: tuple[AnyKind, ...] = (
 """What the model is made of."""
 
 
+class Known(NamedTuple):
+    """What the generator knows of an object: None where there is none, and not `settled` while a change of it waits."""
+
+    object: Object | None
+    settled: bool
+
+
 class Feed:
     """Keeps a generator up with the API, while `run` and the informers run on one event loop."""
 
@@ -57,6 +65,16 @@ class Feed:
         self._sources = informers
         self._secrets: dict[SecretKey, Informer[core.Secret]] = {}
         generator.gateways.on_secrets = self._follow
+
+    def known(self, kind: AnyKind, namespace: str, name: str) -> Known:
+        """What has come of an object. Raises KeyError for a kind that no configuration is made of."""
+        informer = self._informers[1 + KINDS.index(kind)] if kind in KINDS else None
+        if informer is None:
+            raise KeyError(kind.kind)
+        waiting = any(
+            isinstance(obj, kind.type) and obj.key == (namespace, name) for change in self._pending for obj in change
+        )
+        return Known(informer.objects.get((namespace, name)), settled=not waiting)
 
     async def synced(self) -> None:
         """Returns once the generator knows all that the API has: serve no proxy before, lest it lose what it holds."""

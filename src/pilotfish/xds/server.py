@@ -30,7 +30,7 @@ from pilotfish.xds.node import Peer, Refused, authorised, parse_node, peer_of
 from pilotfish.xds.session import Dialect, Session
 from pilotfish.xds.sotw import STATE_OF_THE_WORLD
 from pilotfish.xds.source import Changes, ConfigSource, ProxyConfig, ProxyNode
-from pilotfish.xds.status import Log, Observer, ProxyState
+from pilotfish.xds.status import Log, Observer, Progress, ProxyState
 
 log = logging.getLogger("pilotfish.xds")
 
@@ -82,6 +82,10 @@ class AdsServer:
     def connections(self) -> tuple[Connection, ...]:
         """The same, with the configuration that each is served from as it stands now."""
         return tuple(Connection(stream.state(), stream.config) for stream in self._streams)
+
+    def progress(self) -> tuple[Progress, ...]:
+        """How far every connected proxy has come with what it was told."""
+        return tuple(stream.progress() for stream in self._streams)
 
     def _handler(self, dialect: Dialect) -> Any:
         async def handle(_: AsyncIterator[bytes], context: Context) -> None:
@@ -153,6 +157,9 @@ class _Stream:
 
     def state(self) -> ProxyState:
         return ProxyState(self._node, self._context.peer(), self._connected_at, self._session.state())
+
+    def progress(self) -> Progress:
+        return Progress(self._node, self._connected_at, self._session.told, self._session.answered)
 
     def _changed(self, changes: Changes) -> None:
         if self._session.changed(changes):

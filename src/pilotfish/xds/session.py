@@ -75,6 +75,10 @@ class Session:
         self._nonces = 0
         self.wake_at: float | None = None
         """The time at which something held back is to go out all the same; None: nothing is held back."""
+        self.told = 0
+        """How often there was word of changes that concern the proxy; its first word of each type counts too."""
+        self.answered = 0
+        """Up to which word of these it has answered for all: `told`, as of when there was last nothing left to do."""
 
     def receive(self, request: Any) -> bool:
         """Take in a request: an acknowledgement, a refusal, a change of subscriptions, or several at once.
@@ -83,6 +87,7 @@ class Session:
         """
         watch = self._watches.get(request.type_url)
         first = watch is None
+        self.told += first
         if watch is None:
             watch = Watch(request.type_url)
             watches = [*self._watches.values(), watch]
@@ -98,6 +103,7 @@ class Session:
             self._dialect.subscribe(watch, request, self._config.resources(watch.type_url), first=first)
         if first and watch.type_url == ENDPOINT:
             watch.forced |= watch.interesting(self._warming)
+        self._count_answers()
         return any(not watch.nonce and (watch.due or watch.superfluous) for watch in self._watches.values())
 
     def changed(self, changes: Changes) -> bool:
@@ -108,6 +114,7 @@ class Session:
             if watch and (interesting := watch.interesting(names)):
                 watch.pending = watch.pending | interesting if watch.pending else interesting
                 concerned = True
+        self.told += concerned
         return concerned
 
     def next_response(self, now: float) -> bytes | None:
@@ -131,6 +138,7 @@ class Session:
             self._withdraw(watch)
             if response := self._compose(watch):
                 return response
+        self._count_answers()  # what there was word of may have been nothing new
         return None
 
     def settled(self, type_url: str, name: str) -> bool:
@@ -139,6 +147,10 @@ class Session:
         if watch is None or watch.held.get(name) is None:
             return False
         return not (name in watch.in_flight or name in watch.pending or name in watch.forced)
+
+    def _count_answers(self) -> None:
+        if self.answered != self.told and all(w.idle and not w.superfluous for w in self._watches.values()):
+            self.answered = self.told
 
     def state(self) -> dict[str, TypeState]:
         """What the proxy holds, by type."""

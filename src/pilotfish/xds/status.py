@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from pilotfish.xds.source import ProxyNode
 
@@ -69,6 +69,15 @@ class ProxyState:
     peer: str
     connected_at: dt.datetime
     types: Mapping[str, TypeState] = field(default_factory=dict)
+
+
+class Progress(NamedTuple):
+    """How often a proxy's stream has had word of changes, and up to which of these it has answered for all of them."""
+
+    node: ProxyNode
+    connected_at: dt.datetime
+    told: int
+    answered: int
 
 
 class Observer(Protocol):

@@ -21,11 +21,13 @@ import yaml
 
 from pilotfish.api.errors import NotFound
 from pilotfish.api.kinds import CONFIG_MAP, POD, SCHEME
+from pilotfish.cli.wait import Distribution, Progress, Target, until_in_force
 from pilotfish.client.http import HTTPClient
 from pilotfish.client.kubeconfig import read_kubeconfig
 from pilotfish.home import Home
 from pilotfish.mesh.meshconfig import CONFIG_MAP as MESH_CONFIG
 from pilotfish.mesh.meshconfig import CONFIG_MAP_KEY, ROOT_NAMESPACE
+from pilotfish.xds.feed import KINDS
 from traffic import pki
 from traffic.cases import SERVICE, Answer, Case, Step, substituted
 
@@ -149,22 +151,20 @@ class Site:
             first = case.settle or case.steps[0].once()
             self.settle(substituted(first, names), case.what)
             for step in case.steps:
-                if step.client == "eager":
-                    # Nothing tells when a proxy that is sent everything has all of it, each resource on its own time.
-                    self.settle(substituted(step, names), case.what)
-                else:
-                    self.hold(substituted(step, names))
+                self.hold(substituted(step, names))
 
     @contextlib.contextmanager
     def applied(self, manifest: str, service: str = SERVICE) -> Iterator[dict[str, str]]:
-        """The resources of a manifest exist while the context lasts; gives what `$name` and the others stand for."""
+        """The resources of a manifest are in force while the context lasts, in all proxies that have something of them;
+        gives what `$name` and the others stand for.
+        """
         name = f"c{next(self._numbers)}"
         names = {**self.names, "name": name, "host": f"{name}.traffic.svc.cluster.local"}
         texts = [substituted(text, names) for text in (manifest, service)]
         objects = [document for text in texts for document in yaml.safe_load_all(text) if document]
         objects.sort(key=lambda document: HOSTS_LAST.index(document["kind"]) if document["kind"] in HOSTS_LAST else -1)
         try:
-            self.create(objects)
+            self.in_force(self.create(objects))
             yield names
         finally:
             self.delete(objects)
@@ -216,17 +216,41 @@ class Site:
         answers: list[Answer] = json.loads(line)
         return answers
 
-    def create(self, objects: Sequence[dict[str, Any]]) -> None:
+    def create(self, objects: Sequence[dict[str, Any]]) -> list[Target]:
         """Through the API in the order given: kubectl would take a tenth of a second for each case."""
 
-        async def each() -> None:
+        async def each() -> list[Target]:
+            made = []
             for document in objects:
                 kind = SCHEME.by_kind(document["apiVersion"], document["kind"])
                 assert kind is not None, document["kind"]
                 namespace = document["metadata"].setdefault("namespace", "traffic") if kind.namespaced else ""
-                await self._client.create(kind, document, namespace)
+                found = await self._client.create(kind, document, namespace)
+                made.append(Target(kind, namespace, found.name, found.metadata.resource_version))
+            return made
 
-        self._runner.run(each())
+        return self._runner.run(each())
+
+    def in_force(self, objects: Sequence[Target]) -> None:
+        """Returns once all proxies have what is made of these; fails where one of them refuses it.
+
+        What proxies ask for when a workload looks a name up, they do not have by then: see `settle`.
+        """
+        last = Progress()
+
+        def note(progress: Progress) -> None:
+            nonlocal last
+            last = progress
+
+        async def wait() -> None:
+            async with asyncio.timeout(DEADLINE):
+                distribution = Distribution([target for target in objects if target.kind in KINDS])
+                await until_in_force(self._client, distribution, 1.0, note, poll=0.01)
+
+        try:
+            self._runner.run(wait())
+        except TimeoutError:
+            pytest.fail(f"not in force within {DEADLINE:.0f} s: {last}")
 
     def delete(self, objects: Sequence[dict[str, Any]]) -> None:
         """Also those that were never made. What has its own name disturbs nobody while it goes."""

@@ -12,12 +12,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pilotfish.api.core import Service
 from pilotfish.api.decode import decode
 from pilotfish.api.errors import ApiError
-from pilotfish.api.kinds import SERVICE
+from pilotfish.api.kinds import SCHEME, SERVICE
 from pilotfish.apiserver.admission import User
+from pilotfish.apiserver.local import LocalClient
+from pilotfish.apiserver.resources import Resources
 from pilotfish.apiserver.responses import status_response
 from pilotfish.cli.debugpages import SERVICE as ISTIOD
 from pilotfish.cli.debugpages import debug_routes
+from pilotfish.client.informers import Informers
 from pilotfish.mesh.model import Model
+from pilotfish.store.memory import MemoryStore
+from pilotfish.xds.blame import Blame
+from pilotfish.xds.feed import Feed
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.server import AdsServer
 
@@ -43,7 +49,9 @@ def asked_by(user: User) -> Callable[[str], httpx.Response]:
         assert isinstance(error, ApiError)
         return status_response(error)
 
-    app = Starlette(routes=debug_routes(ads, model), exception_handlers={ApiError: refuse})
+    informers = Informers(LocalClient(Resources(MemoryStore(), SCHEME)))
+    routes = debug_routes(ads, model, Feed(informers, generator), Blame(model, lambda key, words: None))
+    app = Starlette(routes=routes, exception_handlers={ApiError: refuse})
     client = TestClient(_As(user, app))
     return lambda path: client.get(path)
 
@@ -76,6 +84,9 @@ def test_the_registry_and_its_endpoints() -> None:
         (f"{ISTIOD}/debug/nothing", 404, "debug/syncz"),
         (f"{ISTIOD.replace('15014', '80')}/debug/syncz", 404, "istiod:15014 has"),
         (f"{ISTIOD}/debug/config_dump", 400, "proxyID=POD.NAMESPACE"),
+        (f"{ISTIOD}/debug/config_distribution?resource=web", 400, "resource=virtualservices/NAMESPACE/NAME"),
+        (f"{ISTIOD}/debug/config_distribution?resource=jobs/shop/web", 400, "say which object"),
+        (f"{ISTIOD}/debug/config_distribution?resource=configmaps/shop/web", 400, "no proxy hears of configmaps"),
         (f"{ISTIOD}/debug/config_dump?proxyID=a.b", 404, "proxy a.b is not connected"),
     ],
 )

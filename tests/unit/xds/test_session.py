@@ -162,3 +162,28 @@ def test_the_proxy_ends_with_what_the_source_has(history: list[tuple[Any, ...]])
 
 def changes(type_url: str, name: str) -> Changes:
     return {type_url: frozenset({name})}
+
+
+def test_what_was_told_counts_as_answered_once_nothing_is_left() -> None:
+    config = Config()
+    config.held[CLUSTER]["a"] = Resource("a", "1", body(CLUSTER, "a", "1"))
+    client = Client(config)
+    session = client.session
+    told = session.told
+    assert (told, session.answered) == (len(TYPES), 0), "nobody has anything before it has its first configuration"
+    client.settle()
+    assert session.answered == told
+
+    config.held[CLUSTER]["a"] = Resource("a", "2", body(CLUSTER, "a", "2"))
+    session.changed({CLUSTER: frozenset({"a"})})
+    assert (session.told, session.answered) == (told + 1, told)
+    assert client.take()
+    assert session.answered == told, "it was sent, and not answered for"
+    client.settle()
+    assert session.answered == told + 1
+    session.changed({ROUTE: frozenset({"nobody's"})})
+    assert session.told == told + 1, "what it does not subscribe to is no word to it"
+    session.changed({CLUSTER: frozenset({"a"})})
+    assert session.answered == told + 1
+    assert not client.take()
+    assert session.answered == session.told == told + 2, "what is as it was needs no answer"
