@@ -71,10 +71,16 @@ def test_without_a_sidecar_everything_is_seen(proxy: Any) -> None:
         ("shop/*.bank.svc.cluster.local", set()),
         ("~/*", set()),
         ("*/*", {REVIEWS, RATINGS, LEDGER}),
+        ("*/*, ~bank/*", {REVIEWS, RATINGS}),
+        ("*/*, ~./*", {LEDGER}),
+        ("*/*, ~/ledger.bank.svc.cluster.local", {REVIEWS, RATINGS}),
+        ("~shop/*.bank.svc.cluster.local, */*", {REVIEWS, RATINGS, LEDGER}),
+        ("*/*, ~/*", set()),
     ],
 )
 def test_egress_hosts_are_what_is_seen(mesh: Any, proxy: Any, listed: str, seen: set[str]) -> None:
-    mesh.apply(sidecar(f"egress: [{{hosts: ['{listed}']}}]"))
+    hosts_of = ", ".join(f"'{host}'" for host in listed.split(", "))
+    mesh.apply(sidecar(f"egress: [{{hosts: [{hosts_of}]}}]"))
     assert hosts(proxy) == seen
     mesh.delete("Sidecar", "default", "shop")
     assert hosts(proxy) == {REVIEWS, RATINGS, LEDGER}
@@ -133,6 +139,74 @@ egress:
 """)
     )
     assert proxy.get("listeners", "192.0.2.7_7000")["bind_to_port"] is False
+
+
+def test_all_ports_can_be_bound_at_one_address(mesh: Any, proxy: Any) -> None:
+    mesh.apply(sidecar("egress: [{captureMode: NONE, hosts: ['*/*']}]"))
+    bound = {"127.0.0.1_9080", "127.0.0.1_9000", "127.0.0.1_7000"}
+    assert {n for n in proxy.names("listeners") if not n.startswith("virtual")} == bound
+    assert proxy.names("routes") == {"9080"}
+
+
+def test_a_listener_speaks_the_protocol_that_it_says(mesh: Any, proxy: Any) -> None:
+    """Not that of the hosts' ports."""
+    mesh.apply(
+        sidecar("""
+egress:
+- {port: {number: 9080, protocol: TCP, name: tcp}, hosts: ['./*']}
+- {port: {number: 9000, protocol: HTTP, name: http}, hosts: ['./*']}
+""")
+    )
+    tcp = proxy.get("listeners", "10.1.0.2_9080")
+    assert tcp["filter_chains"][0]["filters"][0]["typed_config"]["cluster"] == f"outbound|9080||{RATINGS}"
+    assert proxy.names("routes") == {"9000"}
+    assert "0.0.0.0_9000" in proxy.names("listeners")
+    (host, _) = proxy.get("routes", "9000")["virtual_hosts"]
+    assert host["routes"][0]["route"]["cluster"] == f"outbound|9000||{REVIEWS}"
+
+
+def test_listeners_on_unix_sockets(mesh: Any, proxy: Any) -> None:
+    """One for all ports of the hosts: requests say which they mean."""
+    mesh.apply(
+        sidecar("""
+egress:
+- port: {number: 0, protocol: HTTP, name: http}
+  bind: unix:///run/http.sock
+  hosts: ['./*']
+- port: {number: 0, protocol: TCP, name: tcp}
+  bind: unix://@tcp
+  hosts: [bank/*]
+- hosts: [bank/*]
+""")
+    )
+    own = {n for n in proxy.names("listeners") if not n.startswith("virtual")}
+    assert own == {"unix:///run/http.sock_0", "unix://@tcp_0", "10.1.0.3_7000"}
+    http = proxy.get("listeners", "unix:///run/http.sock_0")
+    assert http["address"] == {"pipe": {"path": "/run/http.sock"}}
+    assert "bind_to_port" not in http
+    manager = http["filter_chains"][0]["filters"][0]["typed_config"]
+    assert manager["rds"]["route_config_name"] == "unix:///run/http.sock"
+    routes = proxy.get("routes", "unix:///run/http.sock")
+    assert "ignore_port_in_host_matching" not in routes
+    reviews = next(host for host in routes["virtual_hosts"] if host["name"] == f"{REVIEWS}:9080")
+    assert {REVIEWS, f"{REVIEWS}:9080", "reviews", "reviews:9080", "10.1.0.1:9080"} <= set(reviews["domains"])
+    tcp = proxy.get("listeners", "unix://@tcp_0")
+    assert tcp["address"] == {"pipe": {"path": "@tcp"}}
+    assert tcp["filter_chains"][0]["filters"][0]["typed_config"]["cluster"] == f"outbound|7000||{LEDGER}"
+    mesh.apply("""
+apiVersion: v1
+kind: Service
+metadata: {name: ratings, namespace: shop, creationTimestamp: "2024-01-01T00:00:00Z"}
+spec: {clusterIP: 10.1.0.2, ports: [{name: http, port: 9080}, {name: http-plain, port: 80}]}
+""")
+    hosts_by_name = {
+        host["name"]: host.get("domains", ()) for host in proxy.get("routes", "unix:///run/http.sock")["virtual_hosts"]
+    }
+    assert "ratings" in hosts_by_name[f"{RATINGS}:80"]
+    assert "ratings" not in hosts_by_name[f"{RATINGS}:9080"]
+    assert "ratings:9080" in hosts_by_name[f"{RATINGS}:9080"]
+    mesh.delete("Sidecar", "default", "shop")
+    assert "unix:///run/http.sock" not in proxy.names("routes")
 
 
 def test_what_a_virtual_service_leads_to_comes_along(mesh: Any, proxy: Any) -> None:
@@ -214,6 +288,26 @@ outboundTrafficPolicy:
     chain = proxy.get("listeners", "virtualOutbound")["filter_chains"][-1]
     assert chain["filters"][0]["typed_config"]["cluster"] == cluster
     assert proxy.get("routes", "9080")["virtual_hosts"][-1]["routes"][0]["route"]["cluster"] == cluster
+
+
+def test_an_egress_proxy_can_be_a_subset(mesh: Any, proxy: Any) -> None:
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: ledger, namespace: bank}
+spec: {host: ledger, subsets: [{name: v2, labels: {version: v2}}]}
+""")
+    mesh.apply(
+        sidecar("""
+outboundTrafficPolicy:
+  mode: ALLOW_ANY
+  egressProxy: {host: ledger.bank.svc.cluster.local, subset: v2, port: {number: 7000}}
+""")
+    )
+    cluster = f"outbound|7000|v2|{LEDGER}"
+    assert cluster in proxy.names("clusters")
+    chain = proxy.get("listeners", "virtualOutbound")["filter_chains"][-1]
+    assert chain["filters"][0]["typed_config"]["cluster"] == cluster
 
 
 def test_a_pods_labels_decide_which_sidecar_is_its(mesh: Any, proxy: Any) -> None:

@@ -5,6 +5,8 @@ Istio: pilot/pkg/model/sidecar.go.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pilotfish.api import networking
 from pilotfish.api.istio_validation.tls import TERMINATING
 from pilotfish.api.meta import Object
@@ -18,38 +20,57 @@ from pilotfish.mesh.records import Age, Labels, ObjectKey, Record, labels_of
 from pilotfish.mesh.servers import Termination
 from pilotfish.mesh.terminations import termination
 
-_OWN, _ANY = ".", "*"
+_OWN, _ANY, _EXCLUDED = ".", "*", "~"
 CAPTURED = ""
-"""The binding of what is not bound: connections are captured."""
+"""The address of a binding that is none: connections are captured."""
+SOCKET = "unix://"
+"""How the address of a binding begins that is a Unix socket."""
+
+
+class Binding(NamedTuple):
+    """Where a workload reaches a port of a host: `address` is CAPTURED where it connects to the host's own, else an
+    address or Unix socket, on which (`bound`) the proxy itself may listen. `protocol` is what the listener speaks,
+    AUTO for what the port does.
+    """
+
+    address: str = CAPTURED
+    bound: bool = False
+    protocol: Protocol = Protocol.AUTO
 
 
 class Egress(Record):
-    """An egress listener: `hosts` are (namespace, host name or wildcard), `port` 0 is any.
-
-    `bind` is an address or Unix socket to which clients connect, CAPTURED where they connect to the hosts' own;
-    `bound`: the proxy listens there, since nothing captures.
+    """An egress listener: `hosts` are (namespace, host name or wildcard), without those that are `excluded`; `port` 0
+    is any.
     """
 
     hosts: tuple[tuple[str, str], ...]
+    excluded: tuple[tuple[str, str], ...] = ()
     port: int = 0
-    bind: str = CAPTURED
-    bound: bool = False
+    binding: Binding = Binding()
 
     def imports(self, namespace: str, hostname: str) -> bool:
-        return any(where in (_ANY, namespace) and matches(hostname, pattern) for where, pattern in self.hosts)
+        return _among(self.hosts, namespace, hostname) and not _among(self.excluded, namespace, hostname)
+
+    @property
+    def on_socket(self) -> bool:
+        return self.binding.address.startswith(SOCKET)
 
 
-def bindings(egress: tuple[Egress, ...], namespace: str, hostname: str, port: int) -> tuple[str, ...]:
+def _among(hosts: tuple[tuple[str, str], ...], namespace: str, hostname: str) -> bool:
+    return any(where in (_ANY, namespace) and matches(hostname, pattern) for where, pattern in hosts)
+
+
+def bindings(egress: tuple[Egress, ...], namespace: str, hostname: str, port: int) -> tuple[Binding, ...]:
     """Where a workload with these listeners reaches a port of a host: the bindings of the listeners that import it.
 
-    A listener for a port goes before those for any port. None of them: it does not see the port.
+    A listener for a port goes before the one for any port, and sockets are beside them. None: it does not see the port.
     """
     if not egress:
-        return (CAPTURED,)
-    of_port = [listener for listener in egress if listener.port == port]
-    if all(listener.bind for listener in of_port):
-        of_port += [listener for listener in egress if not listener.port]
-    return tuple(dict.fromkeys(found.bind for found in of_port if found.imports(namespace, hostname)))
+        return (Binding(),)
+    found = [listener for listener in egress if listener.on_socket or (port and listener.port == port)]
+    if all(listener.binding.address for listener in found):
+        found += [listener for listener in egress if not listener.port and not listener.on_socket]
+    return tuple(dict.fromkeys(each.binding for each in found if each.imports(namespace, hostname)))
 
 
 class Ingress(Record):
@@ -170,11 +191,19 @@ def _ingress(listener: IstioIngressListener, pool: ConnectionPoolSettings | None
 
 
 def _egress(listener: IstioEgressListener, namespace: str) -> Egress:
-    pairs = (host.lower().partition("/") for host in listener.hosts)
-    bound = listener.port is not None and (listener.capture_mode == "NONE" or listener.bind.startswith("unix://"))
+    """A host is excluded by a "~" before its namespace; one that stands alone means any."""
+    hosts: list[tuple[str, str]] = []
+    excluded: list[tuple[str, str]] = []
+    for host in listener.hosts:
+        where, _, pattern = host.lower().partition("/")
+        listed = excluded if where.startswith(_EXCLUDED) else hosts
+        where = where.removeprefix(_EXCLUDED) or _ANY
+        listed.append((namespace if where == _OWN else where, pattern))
+    bound = listener.capture_mode == "NONE" or listener.bind.startswith(SOCKET)
+    protocol = protocols.parse(listener.port.protocol) if listener.port else Protocol.AUTO
     return Egress(
-        hosts=tuple((namespace if where == _OWN else where, pattern) for where, _, pattern in pairs),
+        hosts=tuple(hosts),
+        excluded=tuple(excluded),
         port=listener.port.number if listener.port else 0,
-        bind=listener.bind or ("127.0.0.1" if bound else CAPTURED),
-        bound=bound,
+        binding=Binding(listener.bind or ("127.0.0.1" if bound else CAPTURED), bound, protocol),
     )

@@ -18,7 +18,7 @@ from pilotfish.api.networking.virtual_service import VirtualServiceSpec
 from pilotfish.mesh.delegates import Delegates
 from pilotfish.mesh.gateway_names import MESH_GATEWAY, gateway_name
 from pilotfish.mesh.hostnames import resolve
-from pilotfish.mesh.imports import Egress, bindings
+from pilotfish.mesh.imports import Binding, Egress, bindings
 from pilotfish.mesh.index import HostnameMap, MultiMap
 from pilotfish.mesh.locality import looks_at
 from pilotfish.mesh.meshconfig import MeshConfig
@@ -56,7 +56,7 @@ class Viewer(Record):
     egress: tuple[Egress, ...] = ()
     egress_proxy: str = ""
 
-    def bindings(self, service: Service, port: int) -> tuple[str, ...]:
+    def bindings(self, service: Service, port: int) -> tuple[Binding, ...]:
         """Where the viewer reaches a port of a service (see `imports.bindings`)."""
         return bindings(self.egress, service.namespace, service.hostname.lower(), port)
 

@@ -7,10 +7,12 @@ from functools import partial
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+from msgspec.structs import replace
+
 from pilotfish.api.networking.destination import Destination
 from pilotfish.mesh.gateway_names import MESH_GATEWAY
 from pilotfish.mesh.hostnames import resolve
-from pilotfish.mesh.imports import CAPTURED
+from pilotfish.mesh.imports import CAPTURED, SOCKET, Binding
 from pilotfish.mesh.policies import Routing, Rule
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, Host, Resolution, Service, ServicePort
@@ -32,13 +34,14 @@ UNREGISTERED_PORT = 80
 
 
 class Claim(NamedTuple):
-    """What one host wants of the listener at an address and port."""
+    """What one host wants of the listener at an address and port (0 for a Unix socket); `bound` as in `Binding`."""
 
     address: str
     port: int
     protocol: Protocol
     age: Age
     chains: tuple[Chain, ...]
+    bound: bool = False
 
 
 class WantedHost(NamedTuple):
@@ -61,13 +64,15 @@ class Outbound(NamedTuple):
     claims: tuple[Claim, ...] = ()
     virtual_hosts: tuple[WantedHost, ...] = ()
     routes: tuple[RouteConfigurationSpec, ...] = ()
+    on_sockets: tuple[tuple[str, WantedHost], ...] = ()
+    """Virtual hosts of listeners on Unix sockets, by the socket."""
 
     def targets(self) -> Iterator[str]:
         """The clusters to which its listeners and routes lead, those of other hosts among them."""
         for claim in self.claims:
             for chain in claim.chains:
                 yield from chain.clusters
-        for host in self.virtual_hosts:
+        for host in (*self.virtual_hosts, *(host for _, host in self.on_sockets)):
             for route in host.routes:
                 yield from route.clusters
 
@@ -111,18 +116,26 @@ def _outbound(seen: Seen, audience: Audience) -> Outbound:
     if service.resolution is Resolution.ALIAS:
         return Outbound(virtual_hosts=tuple(_of_alias(seen, service, audience)))
     ports = [port for port in service.ports if port.protocol is not Protocol.UDP]
-    http = [port for port in ports if port.protocol.is_http or port.protocol is Protocol.AUTO]
+    http = [port for port in ports if _takes_requests(service, port, audience)]
+    claims = tuple(claim for port in ports for claim in _claims(seen, host, port, audience))
+    asked_for = {chain.route for claim in claims for chain in claim.chains if isinstance(chain, HttpChain)}
     return Outbound(
         clusters=clusters(seen, audience),
         assignments=assignments(seen, audience),
-        claims=tuple(claim for port in ports for claim in _claims(seen, host, port, audience)),
+        claims=claims,
         virtual_hosts=tuple(_virtual_host(seen, service, port, audience) for port in http),
         routes=tuple(
-            _own_routes(seen, service, port, audience)
-            for port in http
-            if port.protocol is Protocol.AUTO and (service.headless or _bound(service, audience))
+            _own_routes(seen, service, port, audience) for port in http if _route_name(service, port) in asked_for
         ),
+        on_sockets=tuple(_on_sockets(seen, service, http, audience)) if audience.egress else (),
     )
+
+
+def _takes_requests(service: Service, port: ServicePort, audience: Audience) -> bool:
+    if port.protocol.is_http or port.protocol is Protocol.AUTO:
+        return True
+    bindings = audience.viewer.bindings(service, port.number) if audience.egress else ()
+    return any(binding.protocol.is_http for binding in bindings)
 
 
 def announced(seen: Seen, audience: Audience) -> bool:
@@ -137,7 +150,7 @@ def announced(seen: Seen, audience: Audience) -> bool:
         return False
     if seen.aside:
         return True
-    if any(listener.bind != CAPTURED for listener in audience.egress):
+    if any(listener.binding.address != CAPTURED for listener in audience.egress):
         return False
     service = seen.host.service
     if service.literal or not (service.headless or _bound(service, audience)):
@@ -155,18 +168,33 @@ def _bound(service: Service, audience: Audience) -> tuple[str, ...]:
 
 
 def _claims(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
-    bindings = audience.viewer.bindings(host.service, port.number)
-    bound = [_bound_claim(seen, host.service, port, audience, bind) for bind in bindings if bind != CAPTURED]
-    return [*_captured(seen, host, port, audience), *bound] if CAPTURED in bindings else bound
+    found: list[Claim] = []
+    for binding in audience.viewer.bindings(host.service, port.number):
+        spoken = port if binding.protocol is Protocol.AUTO else replace(port, protocol=binding.protocol)
+        if binding.address == CAPTURED:
+            found += _captured(seen, host, spoken, audience)
+        elif not binding.address.startswith(SOCKET):
+            found.append(_bound_claim(seen, host.service, spoken, audience, binding, str(port.number), port.number))
+        elif spoken.protocol.is_http or port.key == _first_port(host.service).key:
+            found.append(_bound_claim(seen, host.service, spoken, audience, binding, binding.address, 0))
+    return found
 
 
-def _bound_claim(seen: Seen, service: Service, port: ServicePort, audience: Audience, bind: str) -> Claim:
+def _bound_claim(
+    seen: Seen, service: Service, port: ServicePort, audience: Audience, binding: Binding, route: str, at: int
+) -> Claim:
     """What a host wants of a listener that its Sidecar binds, where nothing tells one host's bytes from another's."""
     if port.protocol.is_http:
-        chains: tuple[Chain, ...] = (HttpChain(str(port.number)),)
+        chains: tuple[Chain, ...] = (HttpChain(route),)
     else:
         chains = _chains(seen, service, port, audience, anywhere=True)
-    return Claim(bind, port.number, port.protocol, service.age, chains)
+        chains = tuple(chain for chain in chains if at or isinstance(chain, TcpChain))
+    return Claim(binding.address, at, port.protocol, service.age, chains, binding.bound)
+
+
+def _first_port(service: Service) -> ServicePort:
+    """The port to which bytes go of which nothing says to which."""
+    return next(port for port in service.ports if port.protocol is not Protocol.UDP)
 
 
 def _captured(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
@@ -306,6 +334,27 @@ def _virtual_host(seen: Seen, service: Service, port: ServicePort, audience: Aud
         addresses=tuple(addresses),
         routes=_routes(seen, service, port, audience),
     )
+
+
+def _on_sockets(
+    seen: Seen, service: Service, http: list[ServicePort], audience: Audience
+) -> Iterator[tuple[str, WantedHost]]:
+    """The virtual hosts of a host on the sockets of its Sidecar, one for each port: a request says the port in its
+    authority, or means port 80, or the first where there is none.
+    """
+    numbers = [port.number for port in http]
+    for port in http:
+        for binding in audience.viewer.bindings(service, port.number):
+            spoken = port.protocol if binding.protocol is Protocol.AUTO else binding.protocol
+            if not binding.address.startswith(SOCKET) or not spoken.is_http:
+                continue
+            wanted = _virtual_host(seen, service, port, audience)
+            implied = port.number == (80 if 80 in numbers else numbers[0])
+            own, short, addresses = (
+                tuple(form for name in names for form in ((name,) if implied else ()) + (f"{name}:{port.number}",))
+                for names in (wanted.own, wanted.short, wanted.addresses)
+            )
+            yield binding.address, wanted._replace(own=own, short=short, addresses=addresses)
 
 
 def server_names(service: Service, audience: Audience) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ from pilotfish.xds import source
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import ClusterSpec, FixedClusterSpec
-from pilotfish.xds.build.listeners import Chain, HttpChain, OutboundListenerSpec, TcpChain, VirtualOutboundSpec
+from pilotfish.xds.build.listeners import OutboundListenerSpec, TcpChain, VirtualOutboundSpec
 from pilotfish.xds.build.routes import VirtualHostSpec
-from pilotfish.xds.chains import apart
+from pilotfish.xds.claims import Claims
 from pilotfish.xds.entries import Spec
-from pilotfish.xds.outbound import Claim, Outbound, outbound
+from pilotfish.xds.outbound import Outbound, outbound
 from pilotfish.xds.parts import Part
 from pilotfish.xds.patching import Patching, unpatched
 from pilotfish.xds.route_table import RouteTable
@@ -49,8 +49,11 @@ class Scope(Part):
         self._model = model
         self._hosts: dict[str, Seen] = {}
         self._tables: dict[int, RouteTable] = {}
-        self._claims: dict[tuple[str, int], _Claims] = {}
-        self._binds = {listener.bind: listener.bound for listener in audience.egress if listener.bind != CAPTURED}
+        self._claims: dict[tuple[str, int], Claims] = {}
+        self._sockets: dict[str, RouteTable] = {}
+        binds = (listener.binding.address for listener in audience.egress)
+        self._shared = frozenset((audience.wildcard, *binds)) - {CAPTURED}
+        """The addresses at which hosts share listeners, and with them the routes of a port."""
         timeout = audience.settings.connect_timeout
         for name in (names.BLACK_HOLE, names.PASSTHROUGH, names.INBOUND_PASSTHROUGH):
             self.put(FixedClusterSpec(name, timeout, audience.ipv6, audience.settings.cluster_policy()))
@@ -66,6 +69,7 @@ class Scope(Part):
         affected: set[str] = set()
         tables: set[int] = set()
         listeners: set[tuple[str, int]] = set()
+        sockets: set[str] = set()
         for hostname in hostnames:
             before = self._hosts.get(hostname)
             after = self._model.look(self.audience.viewer, hostname)
@@ -83,13 +87,14 @@ class Scope(Part):
             now = outbound(after, self.audience) if after else Outbound()
             self.replace((*was.clusters, *was.assignments, *was.routes), (*now.clusters, *now.assignments, *now.routes))
             tables |= self._update_tables(was, now)
+            sockets |= self._update_sockets(was, now)
             listeners |= self._update_claims(hostname, was, now)
         for where in listeners:
             if where[0] != self.audience.wildcard:
                 affected.update(self._claims[where].hostnames)
         for port in tables & self._tables.keys():
             affected.update(_hostname(name) for name in self._tables[port].settle())
-        self._rebuild(tables, listeners)
+        self._rebuild(tables, listeners, sockets)
         return frozenset(affected)
 
     # What single hosts contribute
@@ -139,6 +144,7 @@ class Scope(Part):
             if claim.address == self.audience.wildcard:
                 continue
             resources.add((source.LISTENER, names.listener(claim.address, claim.port)))
+            resources.update((source.ROUTE, socket) for socket, _ in found.on_sockets)
             members.update(self.claimants(claim.address, claim.port))
         everything = [found, *(outbound(self._hosts[other], self.audience) for other in members - {hostname})]
         for each in everything:
@@ -163,16 +169,25 @@ class Scope(Part):
             self._tables.setdefault(host.port, RouteTable()).put(host)
         return {host.port for host in (*was.virtual_hosts, *now.virtual_hosts)}
 
+    def _update_sockets(self, was: Outbound, now: Outbound) -> set[str]:
+        if was.on_sockets == now.on_sockets:
+            return set()
+        for socket, host in was.on_sockets:
+            self._sockets[socket].drop(host.name)
+        for socket, host in now.on_sockets:
+            self._sockets.setdefault(socket, RouteTable()).put(host)
+        return {socket for socket, _ in (*was.on_sockets, *now.on_sockets)}
+
     def _update_claims(self, hostname: str, was: Outbound, now: Outbound) -> set[tuple[str, int]]:
         if was.claims == now.claims:
             return set()
         for claim in was.claims:
             self._claims[claim.address, claim.port].drop(hostname)
         for claim in now.claims:
-            self._claims.setdefault((claim.address, claim.port), _Claims()).put(hostname, claim)
+            self._claims.setdefault((claim.address, claim.port), Claims()).put(hostname, claim)
         return {(claim.address, claim.port) for claim in (*was.claims, *now.claims)}
 
-    def _rebuild(self, tables: set[int], listeners: set[tuple[str, int]]) -> None:
+    def _rebuild(self, tables: set[int], listeners: set[tuple[str, int]], sockets: set[str]) -> None:
         settings = self.audience.settings
         for address, port in sorted(listeners):
             chains = self._claims[address, port].chains()
@@ -185,71 +200,27 @@ class Scope(Part):
                         settings.catch_all_cluster,
                         settings.detection_timeout,
                         settings.client,
-                        bound=self._binds.get(address, False),
+                        bound=self._claims[address, port].bound,
                         http=settings.http,
                     )
                 )
             else:
                 del self._claims[address, port]
                 self.drop(source.LISTENER, names.listener(address, port))
-            if address in (self.audience.wildcard, *self._binds):
+            if address in self._shared and port:
                 tables.add(port)
         for port in sorted(tables):
-            wanted = (self._claims.get((address, port)) for address in (self.audience.wildcard, *self._binds))
+            wanted = (self._claims.get((address, port)) for address in self._shared)
             if any(claims is not None and claims.has_http for claims in wanted):
                 hosts = self._tables[port].virtual_hosts() if self._shared_routes else ()
                 self.put(settings.route_configuration(port, hosts))
             else:
                 self.drop(source.ROUTE, str(port))
-
-
-class _Claims:
-    """Who wants what of one listener. HTTP hosts want one and the same chain, so their number costs nothing; it looks
-    names up when one of them wants that.
-    """
-
-    def __init__(self) -> None:
-        self._http: dict[str, HttpChain] = {}
-        self._looked_up: set[str] = set()
-        self._others: dict[str, Claim] = {}
-
-    def put(self, hostname: str, claim: Claim) -> None:
-        if claim.protocol.is_http and isinstance(claim.chains[0], HttpChain):
-            self._http[hostname] = claim.chains[0]
-            if claim.chains[0].lookup:
-                self._looked_up.add(hostname)
-        else:
-            self._others[hostname] = claim
-
-    def drop(self, hostname: str) -> None:
-        self._http.pop(hostname, None)
-        self._looked_up.discard(hostname)
-        self._others.pop(hostname, None)
-
-    @property
-    def hostnames(self) -> tuple[str, ...]:
-        return (*self._http, *self._others)
-
-    @property
-    def has_http(self) -> bool:
-        return bool(self._http) or any(
-            isinstance(c, HttpChain) for other in self._others.values() for c in other.chains
-        )
-
-    def chains(self) -> tuple[Chain, ...]:
-        """The chains of the listener: what several hosts ask for the oldest has.
-
-        A protocol in which the server speaks first cannot share a listener with one that must be looked at: the oldest
-        of them has it (Istio drops the younger in the same way).
-        """
-        others = sorted(self._others.values(), key=lambda claim: claim.age)
-        http: tuple[Chain, ...] = ()
-        if self._http:
-            others = [claim for claim in others if not claim.protocol.server_first]
-            http = (HttpChain(next(iter(self._http.values())).route, lookup=bool(self._looked_up)),)
-        elif others and any(claim.protocol.server_first for claim in others):
-            others = [claim for claim in others if claim.protocol is others[0].protocol]
-        return apart((*http, *(chain for claim in others for chain in claim.chains)))
+        for socket in sorted(sockets):
+            if hosts := self._sockets[socket].virtual_hosts():
+                self.put(settings.route_configuration(socket, hosts))
+            else:
+                self.drop(source.ROUTE, socket)
 
 
 def _endpoints_alone(before: Seen, after: Seen) -> bool:

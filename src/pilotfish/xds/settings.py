@@ -98,9 +98,16 @@ class ProxySettings(Record):
             preserve_case=speaks_http and self.http.headers.preserve_http1_header_case,
         )
 
-    def route_configuration(self, port: int, hosts: tuple[VirtualHostSpec, ...]) -> RouteConfigurationSpec:
-        """The routes of a port that all hosts share."""
-        return RouteConfigurationSpec(str(port), hosts, self.catch_all_host, self.unknown_cluster, self.http.on_routes)
+    def route_configuration(self, place: int | str, hosts: tuple[VirtualHostSpec, ...]) -> RouteConfigurationSpec:
+        """The routes of a port that all hosts share, or of a Unix socket for all ports."""
+        return RouteConfigurationSpec(
+            str(place),
+            hosts,
+            self.catch_all_host,
+            self.unknown_cluster,
+            self.http.on_routes,
+            by_port=isinstance(place, str),
+        )
 
     def reserved(self, port: int) -> bool:
         """Whether the proxy itself listens on a port of every address, so that nothing else can."""

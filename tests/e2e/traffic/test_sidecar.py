@@ -59,6 +59,19 @@ CASES = [
         http("http://$host/", client="eager", arrives={"path": "/"}),
     ),
     case(
+        "clients that call addresses of their own proxy",
+        SIDECAR
+        + """
+  workloadSelector: {labels: {app: eager}}
+  egress:
+  - {port: {number: 80, protocol: HTTP, name: http}, captureMode: NONE, hosts: [./*]}
+  - {port: {number: 83, protocol: TCP, name: tcp}, bind: 127.0.0.9, captureMode: NONE, hosts: [./$host]}
+  - hosts: [./*, ~./v1.traffic.svc.cluster.local]
+""",
+        http("http://$host/", client="eager", address="127.0.0.1:80", arrives={"authority": "$host"}),
+        tcp("tcp://$host:83", client="eager", address="127.0.0.9:83", arrives={"protocol": "TCP"}),
+    ),
+    case(
         "the program listens elsewhere than clients think",
         SIDECAR
         + """

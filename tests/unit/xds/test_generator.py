@@ -246,19 +246,23 @@ def _rule(rng: random.Random, name: str, namespace: str) -> Object:
 
 
 def _sidecar(rng: random.Random, name: str, namespace: str) -> Object:
-    hosts = rng.sample(["./*", "a/*", "*/h.test", "*/s0.a.svc.cluster.local", "*/*"], rng.randint(1, 2))
+    hosts = rng.sample(["./*", "a/*", "*/h.test", "*/s0.a.svc.cluster.local", "*/*", "~./*"], rng.randint(1, 2))
     listener = rng.choice([
         {}, {"port": {"number": 80, "protocol": "HTTP", "name": "http"}},
         {"port": {"number": 9, "protocol": "TCP", "name": "tcp"}, "bind": "127.0.0.7", "captureMode": "NONE"},
+        {"port": {"number": 80, "protocol": "TCP", "name": "tcp"}}, {"captureMode": "NONE"},
+        {"port": {"protocol": rng.choice(["HTTP", "TCP"]), "name": "socket"}, "bind": "unix:///run/s.sock"},
     ])  # fmt: skip
     spec: dict[str, Any] = {"egress": [{"hosts": hosts, **listener}]}
-    if listener:
+    if "port" in listener:
         spec["egress"].append({"hosts": ["./*"]})
     if rng.random() < 0.3:
         spec["outboundTrafficPolicy"] = {"mode": rng.choice(["ALLOW_ANY", "REGISTRY_ONLY"])}
     if rng.random() < 0.3:
         port = {"number": 8080, "protocol": rng.choice(["HTTP", "TCP"]), "name": "in"}
-        spec["ingress"] = [{"port": port, "defaultEndpoint": rng.choice(["127.0.0.1:9090", "0.0.0.0:9090"])}]
+        capture = rng.choice(["NONE", "DEFAULT"])
+        endpoint = rng.choice(["127.0.0.1:9090", "0.0.0.0:9090", ""])
+        spec["ingress"] = [{"port": port, "captureMode": capture, "defaultEndpoint": endpoint}]
     if rng.random() < 0.5:
         spec["workloadSelector"] = {"labels": {"app": rng.choice("xy")}}
     metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}

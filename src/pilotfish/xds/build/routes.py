@@ -50,7 +50,8 @@ class VirtualHostSpec(Record):
 
 class RouteConfigurationSpec(Record):
     """The routes of an outbound listener. `catch_all` (ALLOW_ANY, BLOCK_ALL or "") gets what no virtual host takes; the
-    first of them sends it to the cluster `unknown`. `headers` are added to all requests.
+    first of them sends it to the cluster `unknown`. `headers` are added to all requests. `by_port`: the port in a
+    request's authority matters.
     """
 
     type_url: ClassVar[str] = source.ROUTE
@@ -60,6 +61,7 @@ class RouteConfigurationSpec(Record):
     catch_all: str
     unknown: str = names.PASSTHROUGH
     headers: RouteHeaders = RouteHeaders()
+    by_port: bool = False
 
     def body(self) -> bytes:
         return route_configuration(self)
@@ -67,7 +69,7 @@ class RouteConfigurationSpec(Record):
 
 def route_configuration(spec: RouteConfigurationSpec) -> bytes:
     """The serialised RouteConfiguration."""
-    frame = route_pb2.RouteConfiguration(name=spec.name, ignore_port_in_host_matching=True)
+    frame = route_pb2.RouteConfiguration(name=spec.name, ignore_port_in_host_matching=not spec.by_port)
     frame.validate_clusters.value = False
     frame.max_direct_response_body_size_bytes.value = _MAX_DIRECT_RESPONSE
     parts = [serialise(frame), *(_field(host, spec.headers) for host in spec.virtual_hosts)]
