@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,14 +17,18 @@ CLIENT_URI = "spiffe://test/client"
 
 
 def write(folder: Path) -> None:
-    """ca.pem, server.pem, server-key.pem, client.pem, client-key.pem; and other-ca.pem, which signed none of them."""
+    """ca.pem, server.pem, server-key.pem, client.pem, client-key.pem; other-ca.pem, which signed none of them; and what
+    ca.pem has revoked: nothing in revoked-none.pem, the client in revoked-client.pem.
+    """
     folder.mkdir(exist_ok=True)
     key, ca = _authority("traffic tests")
     (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     _, other = _authority("another authority")
     (folder / "other-ca.pem").write_bytes(other.public_bytes(serialization.Encoding.PEM))
     _write(folder, "server", [x509.DNSName(name) for name in SERVER_NAMES], key, ca)
-    _write(folder, "client", [x509.UniformResourceIdentifier(CLIENT_URI)], key, ca)
+    client = _write(folder, "client", [x509.UniformResourceIdentifier(CLIENT_URI)], key, ca)
+    (folder / "revoked-none.pem").write_bytes(_revoked([], key, ca))
+    (folder / "revoked-client.pem").write_bytes(_revoked([client.serial_number], key, ca))
 
 
 def _authority(name: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
@@ -35,7 +41,7 @@ def _authority(name: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]
 
 def _write(
     folder: Path, name: str, names: Sequence[x509.GeneralName], ca_key: ec.EllipticCurvePrivateKey, ca: x509.Certificate
-) -> None:
+) -> x509.Certificate:
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(_subject(name), ca.subject, key.public_key())
     certificate = builder.add_extension(x509.SubjectAlternativeName(names), critical=False).sign(
@@ -45,6 +51,26 @@ def _write(
     (folder / f"{name}-key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
+    return certificate
+
+
+def _revoked(serials: Sequence[int], key: ec.EllipticCurvePrivateKey, ca: x509.Certificate) -> bytes:
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(ca.subject)
+    builder = builder.last_update(now - dt.timedelta(hours=1)).next_update(now + dt.timedelta(days=2))
+    for serial in serials:
+        revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - dt.timedelta(hours=1))
+        builder = builder.add_revoked_certificate(revoked.build())
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def hashes_of(certificate: Path) -> tuple[str, str]:
+    """The SHA-256 of a certificate in hexadecimal, and of its public key in base64, as Istio's Gateways have them."""
+    found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    public = found.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return found.fingerprint(hashes.SHA256()).hex(), base64.b64encode(hashlib.sha256(public).digest()).decode()
 
 
 def _subject(name: str) -> x509.Name:

@@ -59,9 +59,12 @@ class Workload:
     version: str = ""
     serve: bool = False
     annotations: Mapping[str, str] | None = None
+    place: str = ""
+    """Where it is: "region.zone"."""
 
     def pod(self, folder: Path) -> dict[str, Any]:
-        labels = {"app": self.app or self.name} | ({"version": self.version} if self.version else {})
+        told = {"app": self.app or self.name, "version": self.version, "istio-locality": self.place}
+        labels = {name: value for name, value in told.items() if value}
         command = command_of(self, folder)
         return {
             "apiVersion": "v1",
@@ -80,7 +83,7 @@ class Workload:
 
 
 WORKLOADS = (
-    Workload("a"),
+    Workload("a", place="region-1.zone-1"),
     Workload("eager", annotations={"pilotfish.dev/config": "eager"}),
     *(Workload(f"b-{version}", app="b", version=version, serve=True) for version in VERSIONS),
     Workload("naked", namespace="naked", version="naked", serve=True),

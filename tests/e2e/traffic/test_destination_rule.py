@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,6 +41,22 @@ SUBSETS = """
 """
 
 
+REGIONS = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: $name}
+spec:
+  hosts: [$name.test]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]
+  endpoints:
+  - {address: $b_v1, locality: region-1/zone-1}
+  - {address: $b_v2, locality: region-2/zone-1}
+  - {address: $b_v3, locality: region-3/zone-1}
+"""
+"""The first is where the client is."""
+
+
 def outside(what: str, policy: str, *steps: Any, settle: Any = None) -> Case:
     """A case whose policy is for the server outside."""
     manifest = RULE.replace("$host", "$name.test") + f"  trafficPolicy:\n{policy}\n"
@@ -58,6 +75,14 @@ def a_few_pass(found: list[Answer]) -> None:
     counts = Counter(map(by_status, found))
     assert 1 <= counts[200] <= 4, counts
     assert counts[200] + counts[503] == len(found), counts
+
+
+def spared(version: str) -> Callable[[list[Answer]], None]:
+    def check(found: list[Answer]) -> None:
+        counts = Counter(answer["echo"]["version"] for answer in found)
+        assert counts[version] < len(found) / 5, counts
+
+    return check
 
 
 SUBSET_CASES = [
@@ -228,6 +253,83 @@ POOL_CASES = [
     ),
 ]
 
+FIRST_BYTE_CASES = [
+    outside(
+        "the PROXY protocol, in text",
+        "    proxyProtocol: {version: V1}",
+        http("http://$name.test/", arrives={"proxied": {"version": 1, "source": "$a"}}),
+    ),
+    outside(
+        "the PROXY protocol, in bytes",
+        "    proxyProtocol: {version: V2}",
+        tcp("tcp://$name.test:83", arrives={"proxied": {"version": 2, "source": "$a"}}),
+    ),
+    outside(
+        "a tunnel through a proxy outside",
+        "    tunnel: {protocol: CONNECT, targetHost: far.test, targetPort: 4321}",
+        tcp("tcp://$name.test:83", body="a line", arrives={"tunnel": "far.test:4321", "body": "a line"}),
+    ),
+]
+
+BALANCER_CASES = [
+    case(
+        "the one with the fewest requests, which spares a slow one",
+        RULE + "  trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}}\n",
+        http("http://$name/", count=60, concurrency=6, instruct={"delay": 0.3, "only": "v1"}, check=spared("v1")),
+        settle=http("http://$name/"),
+    ),
+    case(
+        "wherever the connection went",
+        RULE.replace("$host", "$name.test") + "  trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}\n",
+        http("http://$name.test:$outside_http/", address="$outside:$outside_http", arrives={"version": "outside"}),
+        service="""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: $name}
+spec:
+  hosts: [$name.test]
+  resolution: STATIC
+  ports: [{number: $outside_http, name: http, protocol: HTTP, targetPort: 8080}]
+  endpoints: [{address: $b_v1}]
+""",
+    ),
+    case(
+        "the own zone, when it fails the region that is named, and no other",
+        RULE.replace("$host", "$name.test")
+        + """
+  trafficPolicy:
+    loadBalancer: {localityLbSetting: {failover: [{from: region-1, to: region-3}]}}
+    outlierDetection: {consecutive5xxErrors: 1, interval: 1s, baseEjectionTime: 60s, maxEjectionPercent: 100}
+""",
+        http("http://$name.test/", count=20, arrives={"version": "v3"}),
+        service=REGIONS,
+        settle=http("http://$name.test/", count=10, instruct={"status": 500, "only": "v1"}, arrives={"version": "v3"}),
+    ),
+    case(
+        "the own zone while it does not fail",
+        RULE.replace("$host", "$name.test")
+        + """
+  trafficPolicy:
+    outlierDetection: {consecutive5xxErrors: 1, interval: 1s, baseEjectionTime: 60s, maxEjectionPercent: 100}
+""",
+        http("http://$name.test/", count=20, arrives={"version": "v1"}),
+        service=REGIONS,
+        settle=http("http://$name.test/", count=20, arrives={"version": "v1"}),
+    ),
+    case(
+        "zones by their shares",
+        RULE.replace("$host", "$name.test")
+        + """
+  trafficPolicy:
+    loadBalancer:
+      localityLbSetting: {distribute: [{from: region-1/*, to: {"region-2/*": 80, "region-3/*": 20}}]}
+""",
+        http("http://$name.test/", count=200, shares={"v2": 0.8, "v3": 0.2}),
+        service=REGIONS,
+        settle=http("http://$name.test/", count=10, arrives={"version": lambda version: version != "v1"}),
+    ),
+]
+
 OUTLIER_CASES = [
     case(
         "errors in a row",
@@ -268,7 +370,7 @@ def _is(found: int, expected: int) -> None:
     assert found == expected
 
 
-CASES = [*SUBSET_CASES, *POOL_CASES, *OUTLIER_CASES]
+CASES = [*SUBSET_CASES, *POOL_CASES, *FIRST_BYTE_CASES, *BALANCER_CASES, *OUTLIER_CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

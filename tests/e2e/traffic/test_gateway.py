@@ -130,11 +130,62 @@ spec:
 """
 
 
-def https(url: str = "https://$name.server.test/x", tls: dict[str, str] | None = None, **rest: Any) -> Step:
+def https(url: str = "https://$name.server.test/x", tls: dict[str, Any] | None = None, **rest: Any) -> Step:
     return http(url, tls={**TRUSTING, **(tls or {})}, **OVER_TLS, **rest)
 
 
+TLS_OPTIONS = [
+    case(
+        "TLS of version 1.3 or later",
+        HTTPS.replace("MODE", "SIMPLE, minProtocolVersion: TLSV1_3"),
+        https(tls={"versions": ["TLSv1_2", "TLSv1_3"]}),
+        https(tls={"versions": ["TLSv1_2", "TLSv1_2"]}, error="(?i)protocol.version"),
+    ),
+    case(
+        "TLS of version 1.2 at most, and a cipher that is on the list",
+        HTTPS.replace("MODE", "SIMPLE, maxProtocolVersion: TLSV1_2, cipherSuites: [ECDHE-ECDSA-AES128-GCM-SHA256]"),
+        https(tls={"versions": ["TLSv1_2", "TLSv1_3"]}),
+        https(tls={"versions": ["TLSv1_3", "TLSv1_3"]}, error="(?i)protocol.version"),
+        https(tls={"ciphers": "ECDHE-ECDSA-AES128-GCM-SHA256"}),
+        https(tls={"ciphers": "ECDHE-ECDSA-AES256-GCM-SHA384"}, error="(?i)handshake.failure"),
+    ),
+    case(
+        "a client whose certificate was revoked is refused",
+        HTTPS.replace("MODE", "MUTUAL").replace("$ca_certificate}", "$ca_certificate, ca.crl: $revoked_client}"),
+        https(tls=SHOWING, error="."),
+        settle=https(error="(?i)certificate.required"),
+    ),
+    case(
+        "a client is not refused for what others' certificates are",
+        HTTPS.replace("MODE", "MUTUAL").replace("$ca_certificate}", "$ca_certificate, ca.crl: $revoked_none}"),
+        https(tls=SHOWING),
+    ),
+    case(
+        "one certificate, by its hash",
+        HTTPS.replace("MODE", "MUTUAL, verifyCertificateHash: [$client_hash]"),
+        https(tls=SHOWING),
+    ),
+    case(
+        "another one than is shown, by its hash",
+        HTTPS.replace("MODE", "MUTUAL, verifyCertificateHash: [$server_hash]"),
+        https(tls=SHOWING, error="."),
+        settle=https(error="(?i)certificate.required"),
+    ),
+    case(
+        "one key, by its hash",
+        HTTPS.replace("MODE", "MUTUAL, verifyCertificateSpki: [$client_spki]"),
+        https(tls=SHOWING),
+    ),
+    case(
+        "another one than is shown, by its key's hash",
+        HTTPS.replace("MODE", "MUTUAL, verifyCertificateSpki: [$server_spki]"),
+        https(tls=SHOWING, error="."),
+        settle=https(error="(?i)certificate.required"),
+    ),
+]
+
 CASES = [
+    *TLS_OPTIONS,
     case(
         "a request from outside reaches the service, and says where it came from",
         HTTP,
@@ -271,9 +322,18 @@ def outside(ingress: Any) -> Any:
 
 
 def encoded(folder: Path) -> dict[str, str]:
-    """A server's certificate and key and its authority, as a Secret's data."""
-    files = {"server_certificate": "server.pem", "server_key": "server-key.pem", "ca_certificate": "ca.pem"}
-    return {name: base64.b64encode((folder / file).read_bytes()).decode() for name, file in files.items()}
+    """A server's certificate and key, its authority and what that revoked, as a Secret's data; and hashes."""
+    files = {
+        "server_certificate": "server.pem",
+        "server_key": "server-key.pem",
+        "ca_certificate": "ca.pem",
+        "revoked_client": "revoked-client.pem",
+        "revoked_none": "revoked-none.pem",
+    }
+    found = {name: base64.b64encode((folder / file).read_bytes()).decode() for name, file in files.items()}
+    for name in ("client", "server"):
+        found[f"{name}_hash"], found[f"{name}_spki"] = pki.hashes_of(folder / f"{name}.pem")
+    return found
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -25,6 +25,10 @@ class TLS(msgspec.Struct, frozen=True):
     key: str = ""
     sni: str = ""
     alpn: tuple[str, ...] = ()
+    versions: tuple[str, str] = ("TLSv1_2", "TLSv1_3")
+    """The oldest and the newest to offer."""
+    ciphers: str = ""
+    """Of TLS 1.2, as OpenSSL names them."""
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,6 +105,9 @@ def client_tls(tls: TLS) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     if tls.certificate:
         context.load_cert_chain(tls.certificate, tls.key)
+    context.minimum_version, context.maximum_version = (ssl.TLSVersion[version] for version in tls.versions)
+    if tls.ciphers:
+        context.set_ciphers(tls.ciphers)
     if tls.alpn:
         context.set_alpn_protocols(list(tls.alpn))
     return context
