@@ -13,10 +13,10 @@ from pilotfish.analysis.snapshot import Snapshot
 from pilotfish.api.errors import Invalid
 from pilotfish.api.kinds import DEPLOYMENT, NAMESPACE, POD, SERVICE
 from pilotfish.api.meta import Object
+from pilotfish.api.proxyconfig import overlay_proxy_config
 from pilotfish.api.scheme import AnyKind
 from pilotfish.mesh.injection import INJECT, PROXY_CONFIG, annotated_proxy_config
 from pilotfish.mesh.meshconfig import MeshConfig
-from pilotfish.mesh.proxyconfig import overlay_proxy_config
 
 INGRESS_CLASS = "kubernetes.io/ingress.class"
 _WRITTEN_BY_OTHERS = frozenset({"sidecar.istio.io/status", "gateway.istio.io/controller-version", "istio.io/rev"})

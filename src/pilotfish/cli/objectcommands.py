@@ -29,7 +29,7 @@ class _Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from pilotfish.mesh.durations import parse_duration
+        from pilotfish.api.durations import parse_duration
 
         try:
             return float(parse_duration(value))

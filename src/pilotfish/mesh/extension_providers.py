@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Literal
 
 from msgspec import field
 
+from pilotfish.api.durations import Duration
 from pilotfish.api.errors import FieldError
 from pilotfish.api.faults import invalid, required
 from pilotfish.api.meta import Struct
 from pilotfish.api.one_of import one_of_faults
-from pilotfish.mesh.durations import Duration
 
 Labels = dict[str, Any]
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import yaml
 from msgspec import field
 
+from pilotfish.api.config_reading import CONFIG_MAP, Port, below, converted, refuse_any, refused
+from pilotfish.api.durations import Duration
 from pilotfish.api.errors import FieldError
 from pilotfish.api.istio_validation.http_route import http_retries
 from pilotfish.api.istio_validation.load_balancer import locality as locality_faults
@@ -19,12 +21,10 @@ from pilotfish.api.meta import Document, Struct
 from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.api.networking.http_route import HTTPRetry
 from pilotfish.api.networking.load_balancer import LocalityLoadBalancerSetting
+from pilotfish.api.proxyconfig import ProxyConfig
 from pilotfish.mesh import default_policy, extension_providers
-from pilotfish.mesh.config_reading import CONFIG_MAP, Port, below, converted, refuse_any, refused
 from pilotfish.mesh.default_policy import DefaultTrafficPolicy
-from pilotfish.mesh.durations import Duration
 from pilotfish.mesh.extension_providers import DefaultProviders, ExtensionProvider
-from pilotfish.mesh.proxyconfig import ProxyConfig
 
 __all__ = ["CONFIG_MAP", "CONFIG_MAP_KEY", "ROOT_NAMESPACE", "MeshConfig", "mesh_config", "read_mesh_config"]
 

@@ -8,29 +8,14 @@ from pilotfish.api.decode import present_paths
 from pilotfish.api.meta import Document
 
 _OF_DEFAULT_CONFIG = (
-    "caCertificatesPem",
     "configPath",
-    "binaryPath",
     "controlPlaneAuthPolicy",
-    "connectionSettings.globalDownstreamConnectionLimit",
-    "customConfigFile",
     "discoveryAddress",
-    "drainDuration",
-    "envoyAccessLogService",
-    "envoyMetricsService",
-    "extraStatTags",
-    "fileFlushInterval",
-    "fileFlushMinSizeKb",
     "interceptionMode",
     "privateKeyProvider",
-    "proxyAdminPort",
     "proxyBootstrapTemplatePath",
     "proxyHeaders.metadataExchangeHeaders",
     "readinessProbe",
-    "runtimeValues",
-    "statsCompression",
-    "statsdUdpAddress",
-    "statusPort",
     "terminationDrainDuration",
     "tracing.tlsSettings",
 )
@@ -80,6 +65,7 @@ ISTIO_NEITHER: Mapping[str, str] = {
     "certificates": _NOTHING_READS_IT,
     "verifyCertificateAtClient": _NOTHING_READS_IT,
     "defaultConfig.availabilityZone": _NOTHING_READS_IT,
+    "defaultConfig.caCertificatesPem": "the control plane itself fills it in for its agents, from caCertificates",
     "defaultConfig.connectionSettings.listenerConnectionLimit": _NOTHING_READS_IT,
     "defaultConfig.discoveryRefreshDelay": _NOTHING_READS_IT,
     "defaultConfig.meshId": f"{_NOTHING_READS_IT}: a mesh is named by the installation's value global.meshID",
@@ -87,6 +73,11 @@ ISTIO_NEITHER: Mapping[str, str] = {
     "defaultConfig.statNameLength": f"{_NOTHING_READS_IT}: Envoy has no limit any more",
     "defaultConfig.zipkinAddress": f"{_NOTHING_READS_IT}: tracing.zipkin.address took its place",
     "defaultConfig.envoyMetricsServiceAddress": "envoyMetricsService took its place, and alone is read",
+    **{
+        f"defaultConfig.{service}.tlsSettings.{name}": "in a proxy's bootstrap, certificates in files alone are read"
+        for service in ("envoyMetricsService", "envoyAccessLogService")
+        for name in ("caCrl", "credentialName", "insecureSkipVerify")
+    },
     "defaultConfig.tracing.lightstep": _NO_SUCH_TRACER,
     "defaultConfig.tracing.openCensusAgent": _NO_SUCH_TRACER,
     "defaultConfig.tracing.stackdriver": _NO_SUCH_TRACER,

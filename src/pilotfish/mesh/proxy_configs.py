@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from pilotfish.api import networking
 from pilotfish.api.meta import Document
+from pilotfish.api.proxyconfig import ProxyConfig, overlay_proxy_config
 from pilotfish.mesh.meshconfig import MeshConfig
-from pilotfish.mesh.proxyconfig import ProxyConfig, overlay_proxy_config
 
 
 def effective(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from pilotfish.api.errors import FieldError, Invalid
 from pilotfish.api.meta import Document
+from pilotfish.api.proxyconfig import ProxyConfig, proxy_config_document
 from pilotfish.mesh.meshconfig import MeshConfig
-from pilotfish.mesh.proxyconfig import ProxyConfig, proxy_config_document
 from pilotfish.mesh.values import ProxyValues, Values
 from pilotfish.mesh.workload import Workload
 

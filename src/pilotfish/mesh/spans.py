@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pilotfish.api import telemetry
+from pilotfish.api.proxy_tracing import ProxyTag, ProxyTracing
 from pilotfish.mesh import providers, reporting
 from pilotfish.mesh.extension_providers import ExtensionProvider
 from pilotfish.mesh.meshconfig import MeshConfig
-from pilotfish.mesh.proxy_tracing import ProxyTag, ProxyTracing
 from pilotfish.mesh.reporting import Tag
 
 DEFAULT_SAMPLING = 1.0

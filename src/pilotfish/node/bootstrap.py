@@ -7,56 +7,36 @@ agent process beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pilotfish.api.proxy_files import PROXY_DIRECTORY, ROOT_SECRET, WORKLOAD_SECRET, secret_file
+from pilotfish.api.proxyconfig import ProxyConfig
+from pilotfish.node import metrics_pages, remote_services
+from pilotfish.node.metrics_pages import METRICS, READY, ScrapeTarget, page
+from pilotfish.node.statistics import Statistics, sinks, stats_config
 
 CERTIFICATE_CHAIN, PRIVATE_KEY, ROOT_CERTIFICATE = "cert-chain.pem", "key.pem", "root-cert.pem"
 
 CONTROL_PLANE = "istiod.istio-system.svc"
-ADMIN_PORT, MERGED_METRICS_PORT, STATUS_PORT, METRICS_PORT = 15000, 15020, 15021, 15090
-
-METRIC_PREFIX = "istio_"
-"""Of the metrics that the mesh defines, and not Envoy."""
+STATUS_PORT, METRICS_PORT = 15021, 15090
 
 _TYPES = "type.googleapis.com/envoy."
 _MAX_CONNECTIONS = 2**31 - 1
 
-_REPORTED = (
-    *("cluster_manager", "listener_manager", "server", "cluster.xds-grpc", "wasm", "reporter=", "component"),
-    METRIC_PREFIX,
-)
-"""Prefixes of the statistics that are kept (Istio's default): the rest costs memory for each host of the mesh."""
-
-_REPORTED_SUFFIXES = ("rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied", "downstream_cx_active")
-
-_TAGS = {
-    "cluster_name": r"^cluster(\.(.+);)",
-    "http_conn_manager_prefix": r"^http\.(((outbound|inbound)_[^;]*;)\.)",
-    "tcp_prefix": r"^tcp\.((.*?)\.)\w+?$",
-    "response_code": r"_rq(_(\d{3}))$",
-    "response_code_class": r"_rq(_(\dxx))$",
-    "listener_address": r"^listener\.((\[?[\da-fA-F_.:]+\]?)\.)",
-}
-
-
-@dataclass(frozen=True)
-class KeptStatistics:
-    """Statistics to keep besides those that every proxy keeps, by their names (Istio: proxyStatsMatcher)."""
-
-    prefixes: tuple[str, ...] = ()
-    suffixes: tuple[str, ...] = ()
-    regexps: tuple[str, ...] = ()
+_CONNECTION_LIMIT = "ISTIO_META_GLOBAL_DOWNSTREAM_MAX_CONNECTIONS"
+_RUNTIME_CONNECTION_LIMIT = "overload.global_downstream_max_connections"
+"""Older ways to limit a proxy's connections: an entry of `proxyMetadata`, and one of `runtimeValues`."""
 
 
 @dataclass(frozen=True)
 class ProxyBootstrap:
     """All that a proxy's bootstrap depends on.
 
-    `admin_pipe` is a path that takes the place of 127.0.0.1:15000, for proxies that share the host's network; `address`
-    is where health and metrics are served. `xds_pipe` is the relay's socket, abstract when it begins with "@".
+    `admin_pipe` is a path that takes the place of the admin port of 127.0.0.1, for proxies that share the host's
+    network; `address` is where health and metrics are served. `xds_pipe` is the relay's socket, abstract when it begins
+    with "@".
     """
 
     node_id: str
@@ -70,12 +50,17 @@ class ProxyBootstrap:
     sub_zone: str = ""
     control_plane: str = CONTROL_PLANE
     files: str = PROXY_DIRECTORY
-    kept_statistics: KeptStatistics = KeptStatistics()
+    config: ProxyConfig = field(default_factory=ProxyConfig)
+    statistics: Statistics = field(default_factory=Statistics)
+    application_metrics: tuple[ScrapeTarget, ...] = ()
 
 
 def render(proxy: ProxyBootstrap) -> dict[str, Any]:
     """The bootstrap, as the JSON form of envoy.config.bootstrap.v3.Bootstrap."""
-    admin = {"pipe": {"path": proxy.admin_pipe}} if proxy.admin_pipe else _address("127.0.0.1", ADMIN_PORT)
+    config = proxy.config
+    admin = _address("127.0.0.1", config.proxy_admin_port)
+    if proxy.admin_pipe:
+        admin = {"pipe": {"path": proxy.admin_pipe}}
     return {
         "node": {
             "id": proxy.node_id,
@@ -84,24 +69,46 @@ def render(proxy: ProxyBootstrap) -> dict[str, Any]:
             "metadata": dict(proxy.metadata),
         },
         "admin": {"address": admin},
-        "stats_config": _stats(proxy.kept_statistics),
+        "stats_config": stats_config(proxy.statistics),
+        "stats_sinks": sinks(config, proxy.statistics.statsd),
         # What a worker needs of a cluster, and its statistics, are made when traffic first goes there: a sixth less
         # memory where a proxy knows many hosts (docs/envoy-cost.md).
         "cluster_manager": {"enable_deferred_cluster_creation": True},
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "dynamic_resources": _dynamic_resources(),
         "static_resources": {
-            "clusters": [_admin_cluster(admin), _xds_cluster(proxy)],
-            "listeners": [
-                _listener(proxy.address, MERGED_METRICS_PORT, _READY, _METRICS),
-                _listener(proxy.address, STATUS_PORT, _READY),
-                _listener(proxy.address, METRICS_PORT, _METRICS),
+            "clusters": [
+                _admin_cluster(admin),
+                _xds_cluster(proxy),
+                *remote_services.clusters(config, lambda name: _secret(proxy, name)),
+                *metrics_pages.clusters(proxy.application_metrics),
             ],
+            "listeners": list(_pages(proxy)),
         },
-        "overload_manager": _overload_manager(),
-        # Runtime values that an operator sets through the admin interface (`POST /runtime_modify`) need a layer.
-        "layered_runtime": {"layers": [{"name": "admin", "admin_layer": {}}]},
+        "overload_manager": _overload_manager(config),
+        "layered_runtime": {"layers": list(_runtime(config))},
     }
+
+
+def _pages(proxy: ProxyBootstrap) -> Iterator[dict[str, Any]]:
+    compressed = proxy.config.stats_compression is not False
+    targets = proxy.application_metrics
+    yield page(proxy.address, proxy.config.status_port, "agent", (READY, METRICS), targets=targets)
+    yield page(proxy.address, STATUS_PORT, "agent", (READY,))
+    yield page(proxy.address, METRICS_PORT, "stats", (METRICS,), compressed=compressed)
+
+
+def _runtime(config: ProxyConfig) -> Iterator[dict[str, Any]]:
+    """Values that the mesh sets, over which goes what an operator sets through the admin interface.
+
+    Envoy takes no text for what is true or false; an empty text takes back a value that is set by default (Istio), of
+    which there are none.
+    """
+    words = {"true": True, "false": False}
+    values = {name: words.get(text, text) for name, text in config.runtime_values.items() if text}
+    if values:
+        yield {"name": "global config", "static_layer": values}
+    yield {"name": "admin", "admin_layer": {}}
 
 
 def secret_files(proxy_directory: str = PROXY_DIRECTORY) -> dict[str, dict[str, Any]]:
@@ -195,74 +202,21 @@ def _admin_cluster(admin: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_READY = {"match": {"path": "/healthz/ready"}, "route": {"cluster": "agent", "prefix_rewrite": "/ready"}}
-_METRICS = {"match": {"prefix": "/stats/prometheus"}, "route": {"cluster": "agent"}}
-
-
-def _listener(address: str, port: int, *routes: dict[str, Any]) -> dict[str, Any]:
-    manager = {
-        "@type": _TYPES + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "agent" if port != METRICS_PORT else "stats",
-        "route_config": {"virtual_hosts": [{"name": "backend", "domains": ["*"], "routes": list(routes)}]},
-        "http_filters": [
-            *([_rename_metrics()] if _METRICS in routes else []),
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": _TYPES + "extensions.filters.http.router.v3.Router"},
-            },
-        ],
-    }
-    filter_ = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
-    return {
-        "name": f"{address}_{port}",
-        "address": _address(address, port),
-        # Health and metrics stay reachable when the proxy is at its limits.
-        "ignore_global_conn_limit": True,
-        "bypass_overload_manager": True,
-        "filter_chains": [{"filters": [filter_]}],
-    }
-
-
-_RENAME = f"""
-function envoy_on_response(response)
-  local rest = ""
-  for chunk in response:bodyChunks() do
-    local text = rest .. chunk:getBytes(0, chunk:length())
-    local complete = text:match("^.*\\n") or ""
-    rest = text:sub(#complete + 1)
-    chunk:setBytes((complete:gsub("envoy_{METRIC_PREFIX}", "{METRIC_PREFIX}")))
-  end
-end
-"""
-"""Envoy's Prometheus page ends with a newline, so nothing is left over."""
-
-
-def _rename_metrics() -> dict[str, Any]:
-    """Envoy puts "envoy_" before the name of every metric, line by line; Istio's are known without it."""
-    config = {"@type": _TYPES + "extensions.filters.http.lua.v3.Lua", "default_source_code": {"inline_string": _RENAME}}
-    return {"name": "envoy.filters.http.lua", "typed_config": config}
-
-
-def _stats(more: KeptStatistics) -> dict[str, Any]:
-    patterns: list[dict[str, Any]] = [{"prefix": prefix} for prefix in (*_REPORTED, *more.prefixes)]
-    patterns += [{"suffix": suffix} for suffix in (*_REPORTED_SUFFIXES, *more.suffixes)]
-    patterns += [{"safe_regex": {"regex": regexp}} for regexp in (r"vhost\..*\.route\..*", *more.regexps)]
-    return {
-        "use_all_default_tags": False,
-        "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _TAGS.items()],
-        "stats_matcher": {"inclusion_list": {"patterns": patterns}},
-    }
-
-
-def _overload_manager() -> dict[str, Any]:
-    """No limit, said aloud: Envoy warns at each start where the number of connections has none."""
+def _overload_manager(config: ProxyConfig) -> dict[str, Any]:
+    """Envoy warns at each start where the number of connections has no limit: having none is said aloud."""
     name = "envoy.resource_monitors.global_downstream_max_connections"
-    config = {
+    limits = {
         "@type": _TYPES
         + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-        "max_active_downstream_connections": _MAX_CONNECTIONS,
+        "max_active_downstream_connections": _connection_limit(config),
     }  # fmt: skip
-    return {"resource_monitors": [{"name": name, "typed_config": config}]}
+    return {"resource_monitors": [{"name": name, "typed_config": limits}]}
+
+
+def _connection_limit(config: ProxyConfig) -> int:
+    limit = config.connection_settings.global_downstream_connection_limit if config.connection_settings else 0
+    older = (config.proxy_metadata.get(_CONNECTION_LIMIT, ""), config.runtime_values.get(_RUNTIME_CONNECTION_LIMIT, ""))
+    return limit or next((int(text) for text in older if text.isdecimal() and int(text)), _MAX_CONNECTIONS)
 
 
 def _address(address: str, port: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def container_spec(
     }
     if is_proxy:
         arguments = proxy.parse_arguments([expand(text, full) for text in container.args])
-        argv = proxy.envoy_arguments(arguments, proxy.concurrency(container, full))
+        argv = proxy.envoy_arguments(arguments, proxy.proxy_config(full), proxy.concurrency(container, full))
     else:
         command = container.command or (image.command if image else ())
         argv = tuple(expand(text, full) for text in (*command, *container.args)) if command is container.command else (

@@ -209,6 +209,8 @@ class PodWorker:
             await self._issued.wait()
             arguments = proxy.parse_arguments([environment.expand(text, spec.env) for text in container.args])
             record = proxy.describe(self.pod, container, spec.env, arguments, ip)
+            if record.config.statsd_udp_address:
+                record = await asyncio.to_thread(proxy.with_statsd, record)
             proxy.write_bootstrap(self.folder, record)
             spec = peer.introduced(spec, record)
         elif grpcxds.wanted(self.pod):

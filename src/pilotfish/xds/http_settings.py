@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from pilotfish.mesh.durations import decode_hook
+from pilotfish.api.durations import decode_hook
+from pilotfish.api.proxy_http import ConnectionSettings, ProxyHeaders
 from pilotfish.mesh.meshconfig import MeshConfig
-from pilotfish.mesh.proxy_http import ConnectionSettings, ProxyHeaders
 from pilotfish.xds.build.http_settings import HttpSettings
 from pilotfish.xds.source import ProxyNode
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import http
 
+from pilotfish.api.durations import seconds
 from pilotfish.api.networking.http_route import HTTPRetry
-from pilotfish.mesh.durations import seconds
 from pilotfish.xds.build.retries import RETRY_ON, Retries
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
+from pilotfish.api.durations import parse_duration
 from pilotfish.api.networking import http_route as api
 from pilotfish.api.networking.destination import Destination
-from pilotfish.mesh.durations import parse_duration
 from pilotfish.xds.build.http_routes import Mirror
 from pilotfish.xds.build.route_filters import EVERY, Abort, Cors, Delay, Fault
 from pilotfish.xds.build.texts import How, Text

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from pilotfish.api.durations import parse_duration
 from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, HTTPSettings
 from pilotfish.api.networking.destination import Destination
 from pilotfish.api.networking.destination_rule import TrafficPolicy
 from pilotfish.api.networking.load_balancer import LoadBalancerSettings
 from pilotfish.api.networking.tls import ClientTLSSettings
-from pilotfish.mesh.durations import parse_duration
 from pilotfish.mesh.hosts import is_ip
 from pilotfish.mesh.locality import NETWORK, Preference, effective, preference, weighted
 from pilotfish.mesh.protocols import Protocol

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from pilotfish.api.durations import parse_duration
 from pilotfish.api.joined import WORKLOAD_ADDRESS, WORKLOAD_ENTRY
 from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, HTTPSettings
-from pilotfish.mesh.durations import parse_duration
 from pilotfish.mesh.hostnames import matches
 from pilotfish.mesh.imports import Ingress
 from pilotfish.mesh.index import LabelIndex, MultiMap

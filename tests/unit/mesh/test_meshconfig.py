@@ -1,9 +1,9 @@
 import pytest
 
+from pilotfish.api.durations import Duration, parse_duration
 from pilotfish.api.errors import Invalid
-from pilotfish.mesh.durations import Duration, parse_duration
+from pilotfish.api.proxyconfig import ProxyConfig, overlay_proxy_config, proxy_config_document
 from pilotfish.mesh.meshconfig import MeshConfig, mesh_config, read_mesh_config
-from pilotfish.mesh.proxyconfig import ProxyConfig, overlay_proxy_config, proxy_config_document
 
 SEED = """
 accessLogFile: /dev/stdout

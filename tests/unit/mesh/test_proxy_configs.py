@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
+from pilotfish.api import proxyconfig
 from pilotfish.api.decode import decode
 from pilotfish.api.errors import Invalid
 from pilotfish.api.kinds import PROXY_CONFIG
 from pilotfish.api.networking import ProxyConfig
-from pilotfish.mesh import proxyconfig
 from pilotfish.mesh.injection import inject
 from pilotfish.mesh.meshconfig import read_mesh_config
 from pilotfish.mesh.proxy_configs import effective

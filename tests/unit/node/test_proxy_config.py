@@ -13,6 +13,7 @@ import yaml
 from pilotfish.api.decode import decode
 from pilotfish.api.kinds import POD
 from pilotfish.api.pods import Container, Pod
+from pilotfish.api.proxyconfig import ProxyConfig
 from pilotfish.mesh.injection import inject
 from pilotfish.mesh.meshconfig import read_mesh_config
 from pilotfish.mesh.values import values_of
@@ -30,6 +31,15 @@ class Started:
     container: Container
     env: Mapping[str, str]
     record: ProxyBootstrap
+
+    @property
+    def line(self) -> tuple[str, ...]:
+        """Envoy's command line."""
+        arguments = proxy.parse_arguments(self.container.args)
+        return proxy.envoy_arguments(arguments, proxy.proxy_config(self.env), 2)
+
+    def option(self, name: str) -> str | None:
+        return self.line[self.line.index(name) + 1] if name in self.line else None
 
     @property
     def bootstrap(self) -> dict[str, Any]:
@@ -118,3 +128,158 @@ def test_statistics_that_are_kept() -> None:
 @pytest.mark.covers("MeshConfig.defaultConfig.image.imageType")
 def test_the_kind_of_image() -> None:
     assert start("{image: {imageType: distroless}}").container.image == "istio/proxyv2:1.30.0-distroless"
+
+
+@pytest.mark.covers(
+    "MeshConfig.defaultConfig.drainDuration",
+    "MeshConfig.defaultConfig.fileFlushInterval",
+    "MeshConfig.defaultConfig.fileFlushMinSizeKb",
+    "MeshConfig.defaultConfig.binaryPath",
+    "MeshConfig.defaultConfig.customConfigFile",
+)
+def test_the_command_line() -> None:
+    usual = start()
+    assert (usual.option("--drain-time-s"), usual.option("--file-flush-interval-msec")) == ("45", "100")
+    assert usual.option("--file-flush-min-size-kb") is None
+    assert (usual.line[0], usual.option("-c")) == (proxy.ENVOY, "/run/pilotfish/proxy/envoy.json")
+    own = start("""
+        drainDuration: 1m
+        fileFlushInterval: 2.5s
+        fileFlushMinSizeKb: 16
+        binaryPath: /opt/envoy
+        customConfigFile: /etc/envoy.yaml
+    """)
+    assert (own.option("--drain-time-s"), own.option("--file-flush-interval-msec")) == ("60", "2500")
+    assert own.option("--file-flush-min-size-kb") == "16"
+    assert (own.line[0], own.option("-c")) == ("/opt/envoy", "/etc/envoy.yaml")
+
+
+def test_a_config_that_cannot_be_read_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    for text in ("{", "[]"):
+        assert proxy.proxy_config({"PROXY_CONFIG": text}) == ProxyConfig()
+    assert proxy.proxy_config({"PROXY_CONFIG": '{"drainDuration": 5}'}) == ProxyConfig()
+    assert "PROXY_CONFIG is passed over" in caplog.text
+
+
+@pytest.mark.covers("MeshConfig.defaultConfig.proxyAdminPort", "MeshConfig.defaultConfig.statusPort")
+def test_ports() -> None:
+    rendered = start("{proxyAdminPort: 16000, statusPort: 16020}").bootstrap
+    assert rendered["admin"]["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 16000}
+    listeners = [each["address"]["socket_address"]["port_value"] for each in rendered["static_resources"]["listeners"]]
+    assert listeners == [16020, 15021, 15090]
+    (agent,) = (each for each in rendered["static_resources"]["clusters"] if each["name"] == "agent")
+    (endpoint,) = agent["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["socket_address"]["port_value"] == 16000
+
+
+@pytest.mark.covers("MeshConfig.defaultConfig.extraStatTags")
+def test_labels_in_names_of_statistics() -> None:
+    annotations = {"sidecar.istio.io/extraStatTags": "zone,team"}
+    tags = start("{extraStatTags: [team]}", annotations=annotations).bootstrap["stats_config"]["stats_tags"]
+    assert [tag for tag in tags if tag["tag_name"] in ("team", "zone")] == [
+        {"tag_name": "team", "regex": r"(team=\.=(.*?);\.;)"},
+        {"tag_name": "zone", "regex": r"(zone=\.=(.*?);\.;)"},
+    ]
+
+
+@pytest.mark.covers("MeshConfig.defaultConfig.runtimeValues")
+def test_runtime_values() -> None:
+    assert start().bootstrap["layered_runtime"] == {"layers": [{"name": "admin", "admin_layer": {}}]}
+    layers = start('{runtimeValues: {a: "true", b: "false", c: "5", d: ""}}').bootstrap["layered_runtime"]["layers"]
+    assert layers[0] == {"name": "global config", "static_layer": {"a": True, "b": False, "c": "5"}}
+    assert layers[1]["name"] == "admin"
+
+
+@pytest.mark.covers("MeshConfig.defaultConfig.connectionSettings.globalDownstreamConnectionLimit")
+def test_connections_in_all() -> None:
+    def limit(config: str) -> int:
+        (monitor,) = start(config).bootstrap["overload_manager"]["resource_monitors"]
+        found: int = monitor["typed_config"]["max_active_downstream_connections"]
+        return found
+
+    runtime = 'runtimeValues: {overload.global_downstream_max_connections: "7"}'
+    metadata = 'proxyMetadata: {ISTIO_META_GLOBAL_DOWNSTREAM_MAX_CONNECTIONS: "8"}'
+    assert limit("{}") == 2**31 - 1
+    assert limit(f"{{{runtime}}}") == 7
+    assert limit(f"{{{runtime}, {metadata}}}") == 8
+    assert limit(f"{{{runtime}, {metadata}, connectionSettings: {{globalDownstreamConnectionLimit: 9}}}}") == 9
+
+
+@pytest.mark.covers("MeshConfig.defaultConfig.statsCompression")
+def test_metrics_are_compressed() -> None:
+    def filters(config: str, port: int) -> list[str]:
+        listeners = start(config).bootstrap["static_resources"]["listeners"]
+        (found,) = (each for each in listeners if each["address"]["socket_address"]["port_value"] == port)
+        chain = found["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+        return [each["name"].removeprefix("envoy.filters.http.") for each in chain]
+
+    assert filters("{}", 15090) == ["compressor.brotli", "compressor.zstd", "compressor.gzip", "lua", "router"]
+    assert filters("{statsCompression: false}", 15090) == ["lua", "router"]
+    assert filters("{}", 15020) == ["lua", "router"]
+
+
+@pytest.mark.covers("MeshConfig.defaultConfig.statsdUdpAddress")
+def test_statistics_for_statsd() -> None:
+    assert start().bootstrap["stats_sinks"] == []
+    for given, address in (("127.0.0.7:8125", "127.0.0.7"), ("localhost:8125", "127.0.0.1"), ('"[::7]:8125"', "::7")):
+        record = proxy.with_statsd(start(f"{{statsdUdpAddress: {given}}}").record)
+        (sink,) = bootstrap.render(record)["stats_sinks"]
+        assert sink["name"] == "envoy.stat_sinks.statsd"
+        found = sink["typed_config"]["address"]["socket_address"]
+        assert found["port_value"] == 8125
+        assert found["address"] == address or found["address"] == "::1"
+    unknown = start("{statsdUdpAddress: 'no-such-host.invalid:8125'}").record
+    assert bootstrap.render(proxy.with_statsd(unknown))["stats_sinks"] == []
+
+
+@pytest.mark.covers(
+    "MeshConfig.defaultConfig.envoyMetricsService.address",
+    *(f"MeshConfig.defaultConfig.envoyMetricsService.tcpKeepalive.{name}" for name in ("probes", "time", "interval")),
+    *(
+        f"MeshConfig.defaultConfig.envoyMetricsService.tlsSettings.{name}"
+        for name in ("mode", "subjectAltNames", "sni", "clientCertificate", "privateKey", "caCertificates")
+    ),
+    "MeshConfig.defaultConfig.envoyAccessLogService.address",
+)
+def test_servers_of_ones_own() -> None:
+    def cluster(config: str, name: str) -> dict[str, Any]:
+        (found,) = (each for each in start(config).bootstrap["static_resources"]["clusters"] if each["name"] == name)
+        return found
+
+    names = {each["name"] for each in start().bootstrap["static_resources"]["clusters"]}
+    assert names == {"agent", "xds-grpc"}
+    keepalive = "tcpKeepalive: {probes: 3, time: 10s, interval: 5s}"
+    service = f"address: 'metrics.test:50000', {keepalive}"
+    plain = cluster(f"{{envoyMetricsService: {{{service}}}}}", "envoy_metrics_service")
+    (endpoint,) = plain["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["socket_address"] == {"address": "metrics.test", "port_value": 50000}
+    assert plain["cluster_type"]["name"] == "envoy.clusters.dns" and "transport_socket" not in plain
+    assert plain["upstream_connection_options"] == {
+        "tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 10, "keepalive_interval": 5}
+    }
+    (sink,) = start(f"{{envoyMetricsService: {{{service}}}}}").bootstrap["stats_sinks"]
+    assert sink["typed_config"]["grpc_service"] == {"envoy_grpc": {"cluster_name": "envoy_metrics_service"}}
+
+    def tls(settings: str) -> dict[str, Any]:
+        config = f"{{envoyMetricsService: {{{service}, tlsSettings: {settings}}}}}"
+        found: dict[str, Any] = cluster(config, "envoy_metrics_service")["transport_socket"]["typed_config"]
+        return found
+
+    files = "clientCertificate: /c.pem, privateKey: /k.pem, caCertificates: /ca.pem, subjectAltNames: [m], sni: s"
+    mutual = tls(f"{{mode: MUTUAL, {files}}}")
+    common = mutual["common_tls_context"]
+    assert mutual["sni"] == "s"
+    assert common["tls_certificates"] == [
+        {"certificate_chain": {"filename": "/c.pem"}, "private_key": {"filename": "/k.pem"}}
+    ]
+    assert common["validation_context"]["trusted_ca"] == {"filename": "/ca.pem"}
+    assert common["validation_context"]["match_typed_subject_alt_names"] == [
+        {"san_type": "DNS", "matcher": {"exact": "m"}},
+        {"san_type": "URI", "matcher": {"exact": "m"}},
+    ]
+    simple = tls("{mode: SIMPLE}")["common_tls_context"]
+    assert simple == {"alpn_protocols": ["h2"], "validation_context": {"system_root_certs": {}}}
+    own = tls("{mode: ISTIO_MUTUAL}")
+    assert own["sni"] == "envoy_metrics_service"
+    assert [each["name"] for each in own["common_tls_context"]["tls_certificate_sds_secret_configs"]] == ["default"]
+    cluster("{envoyAccessLogService: {address: 'logs.test:50000'}}", "envoy_accesslog_service")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
 
+from pilotfish.api.durations import parse_duration
 from pilotfish.api.networking.connection_pool import HTTPSettings, TcpKeepalive, TCPSettings
 from pilotfish.api.networking.destination_rule import RetryBudget
-from pilotfish.mesh.durations import parse_duration
 from pilotfish.xds.build import common
 from pilotfish.xds.build.cluster_policy import NO_POLICY, ClusterPolicy
 

@@ -8,8 +8,8 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import protocol_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as options_pb2
 
+from pilotfish.api.durations import parse_duration
 from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, HTTPSettings, TCPSettings
-from pilotfish.mesh.durations import parse_duration
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.xds.build import common
 from pilotfish.xds.build.cluster_policy import NO_POLICY, ClusterPolicy

@@ -10,7 +10,7 @@ from envoy.extensions.http.header_formatters.preserve_case.v3 import preserve_ca
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
-from pilotfish.mesh.proxy_http import ConnectionSettings, ProxyHeaders
+from pilotfish.api.proxy_http import ConnectionSettings, ProxyHeaders
 from pilotfish.mesh.records import Record
 from pilotfish.xds.build import common
 

@@ -12,8 +12,8 @@ from typing import TypeAlias
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.route.v3 import route_components_pb2
 
+from pilotfish.api.durations import parse_duration
 from pilotfish.api.networking.load_balancer import ConsistentHashLB, HTTPCookie, LoadBalancerSettings
-from pilotfish.mesh.durations import parse_duration
 from pilotfish.xds.build import common
 
 HashPolicy: TypeAlias = route_components_pb2.RouteAction.HashPolicy

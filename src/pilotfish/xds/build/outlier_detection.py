@@ -8,8 +8,8 @@ from envoy.config.route.v3 import route_components_pb2
 from envoy.type.matcher.v3 import string_pb2
 from google.protobuf.wrappers_pb2 import UInt32Value
 
+from pilotfish.api.durations import parse_duration
 from pilotfish.api.networking.destination_rule import OutlierDetection
-from pilotfish.mesh.durations import parse_duration
 from pilotfish.xds.build import common
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.type.v3 import hash_policy_pb2
 
+from pilotfish.api.durations import parse_duration
 from pilotfish.api.networking.destination_rule import TrafficPolicy, TunnelSettings
-from pilotfish.mesh.durations import parse_duration
 from pilotfish.mesh.records import Record
 from pilotfish.xds.build import common
 

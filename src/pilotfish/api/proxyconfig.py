@@ -11,14 +11,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from pilotfish.api.config_reading import Port, converted
+from pilotfish.api.durations import Duration, encode_hook
 from pilotfish.api.meta import Document, Struct
 from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.api.networking.proxy_config import ProxyImage
 from pilotfish.api.networking.tls import ClientTLSSettings
-from pilotfish.mesh.config_reading import Port, converted
-from pilotfish.mesh.durations import Duration, encode_hook
-from pilotfish.mesh.proxy_http import ClientCertificateHeader, ConnectionSettings, ProxyHeaders
-from pilotfish.mesh.proxy_tracing import ProxyTracing
+from pilotfish.api.proxy_http import ClientCertificateHeader, ConnectionSettings, ProxyHeaders
+from pilotfish.api.proxy_tracing import ProxyTracing
+
+METRICS_SERVICE, ACCESS_LOG_SERVICE = "envoy_metrics_service", "envoy_accesslog_service"
+"""The clusters of a proxy's own bootstrap, as Istio names them, for `envoyMetricsService` and `envoyAccessLogService`;
+listeners name the second.
+"""
 
 
 class ProxyStatsMatcher(Struct):
@@ -42,7 +47,7 @@ class GatewayTopology(Struct):
 class RemoteService(Struct):
     """A server that the proxy reports to by itself; `address` is "host:port"."""
 
-    address: str = ""
+    address: Annotated[str, Meta(pattern=r"^(.+:[0-9]+)?$", description='an address "host:port"')] = ""
     tls_settings: ClientTLSSettings | None = None
     tcp_keepalive: TcpKeepalive | None = None
 
@@ -79,8 +84,8 @@ class ProxyConfig(Struct):
     proxy_bootstrap_template_path: str = ""
     tracing: ProxyTracing | None = None
     sds: Any = None
-    envoy_access_log_service: Any = None
-    envoy_metrics_service: Any = None
+    envoy_access_log_service: RemoteService | None = None
+    envoy_metrics_service: RemoteService | None = None
     gateway_topology: GatewayTopology | None = None
     readiness_probe: Any = None
     proxy_stats_matcher: ProxyStatsMatcher | None = None

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from pilotfish.api.durations import Duration
 from pilotfish.api.meta import Struct
-from pilotfish.mesh.durations import Duration
 
 ClientCertificateHeader = Literal[
     "UNDEFINED", "SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY"

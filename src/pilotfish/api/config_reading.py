@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Meta
 
 from pilotfish.api.decode import type_faults, unknown_fields
+from pilotfish.api.durations import decode_hook
 from pilotfish.api.errors import FieldError, Invalid
 from pilotfish.api.meta import Document, Struct
-from pilotfish.mesh.durations import decode_hook
 
 S = TypeVar("S", bound=Struct)
 
