@@ -59,6 +59,7 @@ YET = frozenset(
 """Fields, by path, that Istio honours and this mesh does not yet."""
 
 _NO_SUCH_TRACER = "Envoy has no such tracer any more"
+_FILES_ALONE = "in a proxy's bootstrap, certificates in files alone are read"
 _NOTHING_READS_IT = "nothing of Istio reads it"
 
 ISTIO_NEITHER: Mapping[str, str] = {
@@ -74,8 +75,7 @@ ISTIO_NEITHER: Mapping[str, str] = {
     "defaultConfig.zipkinAddress": f"{_NOTHING_READS_IT}: tracing.zipkin.address took its place",
     "defaultConfig.envoyMetricsServiceAddress": "envoyMetricsService took its place, and alone is read",
     **{
-        f"defaultConfig.{service}.tlsSettings.{name}": "in a proxy's bootstrap, certificates in files alone are read"
-        for service in ("envoyMetricsService", "envoyAccessLogService")
+        f"defaultConfig.envoyAccessLogService.tlsSettings.{name}": _FILES_ALONE
         for name in ("caCrl", "credentialName", "insecureSkipVerify")
     },
     "defaultConfig.tracing.lightstep": _NO_SUCH_TRACER,

@@ -20,7 +20,8 @@ from pilotfish.node.statistics import Statistics, sinks, stats_config
 CERTIFICATE_CHAIN, PRIVATE_KEY, ROOT_CERTIFICATE = "cert-chain.pem", "key.pem", "root-cert.pem"
 
 CONTROL_PLANE = "istiod.istio-system.svc"
-STATUS_PORT, METRICS_PORT = 15021, 15090
+ADMIN_PORT, STATUS_PORT, METRICS_PORT = 15000, 15021, 15090
+"""The first by default; and the one for which the admin socket of a proxy on the host's network stands."""
 
 _TYPES = "type.googleapis.com/envoy."
 _MAX_CONNECTIONS = 2**31 - 1

@@ -233,36 +233,41 @@ def test_statistics_for_statsd() -> None:
 
 
 @pytest.mark.covers(
-    "MeshConfig.defaultConfig.envoyMetricsService.address",
-    *(f"MeshConfig.defaultConfig.envoyMetricsService.tcpKeepalive.{name}" for name in ("probes", "time", "interval")),
+    "MeshConfig.defaultConfig.envoyMetricsService",
     *(
-        f"MeshConfig.defaultConfig.envoyMetricsService.tlsSettings.{name}"
-        for name in ("mode", "subjectAltNames", "sni", "clientCertificate", "privateKey", "caCertificates")
+        f"MeshConfig.defaultConfig.envoyAccessLogService.{name}"
+        for name in (
+            "address",
+            *(f"tcpKeepalive.{name}" for name in ("probes", "time", "interval")),
+            *(f"tlsSettings.{name}" for name in ("mode", "subjectAltNames", "sni")),
+            *(f"tlsSettings.{name}" for name in ("clientCertificate", "privateKey", "caCertificates")),
+        )
     ),
-    "MeshConfig.defaultConfig.envoyAccessLogService.address",
 )
-def test_servers_of_ones_own() -> None:
-    def cluster(config: str, name: str) -> dict[str, Any]:
-        (found,) = (each for each in start(config).bootstrap["static_resources"]["clusters"] if each["name"] == name)
-        return found
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [("envoyMetricsService", "envoy_metrics_service"), ("envoyAccessLogService", "envoy_accesslog_service")],
+)
+def test_servers_of_ones_own(field: str, name: str) -> None:
+    def cluster(more: str = "") -> dict[str, Any]:
+        service = f"address: 'reports.test:50000', tcpKeepalive: {{probes: 3, time: 10s, interval: 5s}}{more}"
+        found = start(f"{{{field}: {{{service}}}}}").bootstrap
+        sinks = [sink["typed_config"]["grpc_service"] for sink in found["stats_sinks"]]
+        assert sinks == ([{"envoy_grpc": {"cluster_name": name}}] if field == "envoyMetricsService" else [])
+        (only,) = (each for each in found["static_resources"]["clusters"] if each["name"] == name)
+        return dict(only)
 
-    names = {each["name"] for each in start().bootstrap["static_resources"]["clusters"]}
-    assert names == {"agent", "xds-grpc"}
-    keepalive = "tcpKeepalive: {probes: 3, time: 10s, interval: 5s}"
-    service = f"address: 'metrics.test:50000', {keepalive}"
-    plain = cluster(f"{{envoyMetricsService: {{{service}}}}}", "envoy_metrics_service")
+    assert {each["name"] for each in start().bootstrap["static_resources"]["clusters"]} == {"agent", "xds-grpc"}
+    plain = cluster()
     (endpoint,) = plain["load_assignment"]["endpoints"][0]["lb_endpoints"]
-    assert endpoint["endpoint"]["address"]["socket_address"] == {"address": "metrics.test", "port_value": 50000}
+    assert endpoint["endpoint"]["address"]["socket_address"] == {"address": "reports.test", "port_value": 50000}
     assert plain["cluster_type"]["name"] == "envoy.clusters.dns" and "transport_socket" not in plain
     assert plain["upstream_connection_options"] == {
         "tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 10, "keepalive_interval": 5}
     }
-    (sink,) = start(f"{{envoyMetricsService: {{{service}}}}}").bootstrap["stats_sinks"]
-    assert sink["typed_config"]["grpc_service"] == {"envoy_grpc": {"cluster_name": "envoy_metrics_service"}}
 
     def tls(settings: str) -> dict[str, Any]:
-        config = f"{{envoyMetricsService: {{{service}, tlsSettings: {settings}}}}}"
-        found: dict[str, Any] = cluster(config, "envoy_metrics_service")["transport_socket"]["typed_config"]
+        found: dict[str, Any] = cluster(f", tlsSettings: {settings}")["transport_socket"]["typed_config"]
         return found
 
     files = "clientCertificate: /c.pem, privateKey: /k.pem, caCertificates: /ca.pem, subjectAltNames: [m], sni: s"
@@ -280,6 +285,5 @@ def test_servers_of_ones_own() -> None:
     simple = tls("{mode: SIMPLE}")["common_tls_context"]
     assert simple == {"alpn_protocols": ["h2"], "validation_context": {"system_root_certs": {}}}
     own = tls("{mode: ISTIO_MUTUAL}")
-    assert own["sni"] == "envoy_metrics_service"
+    assert own["sni"] == name
     assert [each["name"] for each in own["common_tls_context"]["tls_certificate_sds_secret_configs"]] == ["default"]
-    cluster("{envoyAccessLogService: {address: 'logs.test:50000'}}", "envoy_accesslog_service")

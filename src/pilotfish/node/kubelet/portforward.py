@@ -15,18 +15,16 @@ import socket
 from functools import partial
 
 from pilotfish.api.errors import ServiceUnavailable
-from pilotfish.api.proxyconfig import ProxyConfig
 from pilotfish.client.stream import Channel
 from pilotfish.client.streamserver import AcceptedStream
 from pilotfish.node import netns
+from pilotfish.node.bootstrap import ADMIN_PORT
 from pilotfish.node.kubelet.pods import RunningPod
 from pilotfish.node.proxy import ADMIN_SOCKET
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
-_ADMIN_PORT = ProxyConfig().proxy_admin_port
-"""The port for which the admin socket of a proxy on the host's network stands."""
 _CHUNK = 64 * 1024
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
@@ -67,7 +65,7 @@ async def connect(pod: RunningPod, port: int) -> tuple[asyncio.StreamReader, asy
     if pod.attachment is None:
         raise OSError(errno.ENETDOWN, "the pod has no network yet")
     path = pod.attachment.netns
-    if path is None and port == _ADMIN_PORT and (pod.folder.proxy / ADMIN_SOCKET).exists():
+    if path is None and port == ADMIN_PORT and (pod.folder.proxy / ADMIN_SOCKET).exists():
         return await _connect_to_admin(pod)
     failure: OSError | None = None
     for family, address in _LOOPBACK:
