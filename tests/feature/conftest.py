@@ -26,6 +26,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -246,14 +247,6 @@ def check_with_envoy(resources: Any, folder: Path) -> None:
                 used |= _inline_routes(network_filter.typed_config, routes)
         bootstrap.static_resources.listeners.append(listener)
     assert set(routes) == used, "routes that no listener asks for, or the other way round"
-    secrets = resources(source.SECRET)
-    for listener in bootstrap.static_resources.listeners:
-        for chain in listener.filter_chains:
-            for name in _inline_secrets(chain.transport_socket):
-                held = secrets.get(name)
-                found = secret_pb2.Secret.FromString(held.body) if held else _any_secret(name)
-                if all(found.name != other.name for other in bootstrap.static_resources.secrets):
-                    bootstrap.static_resources.secrets.append(found)
     endpoints = resources(source.ENDPOINT)
     for resource in resources(source.CLUSTER).values():
         cluster = cluster_pb2.Cluster.FromString(resource.body)
@@ -264,6 +257,11 @@ def check_with_envoy(resources: Any, folder: Path) -> None:
             cluster.type = cluster_pb2.Cluster.STATIC
             cluster.load_assignment.CopyFrom(assignment)
         bootstrap.static_resources.clusters.append(cluster)
+    secrets = resources(source.SECRET)
+    for name in {name for socket in _sockets(bootstrap.static_resources) for name in _inline_secrets(socket)}:
+        held = secrets.get(name)
+        found = secret_pb2.Secret.FromString(held.body) if held else _any_secret(name)
+        bootstrap.static_resources.secrets.append(found)
     file = folder / "bootstrap.pb"
     file.write_bytes(bootstrap.SerializeToString())
     run = subprocess.run(
@@ -290,11 +288,26 @@ def _inline_routes(config: Any, routes: Mapping[str, Resource]) -> set[str]:
     return {name}
 
 
+def _sockets(resources: Any) -> Iterator[Any]:
+    """All transport sockets of listeners and clusters."""
+    for listener in resources.listeners:
+        yield from (chain.transport_socket for chain in listener.filter_chains)
+    for cluster in resources.clusters:
+        yield from (cluster.transport_socket, *(match.transport_socket for match in cluster.transport_socket_matches))
+
+
 def _inline_secrets(socket: Any) -> list[str]:
     """Have a socket's secrets come from the bootstrap; gives their names."""
-    context = tls_pb2.DownstreamTlsContext()
+    header = upstream_proxy_protocol_pb2.ProxyProtocolUpstreamTransport()
+    if socket.typed_config.Unpack(header):
+        names = _inline_secrets(header.transport_socket)
+        socket.typed_config.Pack(header)
+        return names
+    context: Any = tls_pb2.DownstreamTlsContext()
     if not socket.typed_config.Unpack(context):
-        return []
+        context = tls_pb2.UpstreamTlsContext()
+        if not socket.typed_config.Unpack(context):
+            return []
     common = context.common_tls_context
     configs = list(common.tls_certificate_sds_secret_configs)
     if common.HasField("combined_validation_context"):

@@ -146,7 +146,7 @@ def test_routes_inside_of_a_listener(mesh: Any, proxy: Any) -> None:
     listener = proxy.get("listeners", "virtualInbound")
     added = manager(on_port(listener, 8080))["route_config"]["response_headers_to_add"]
     assert added == [{"header": {"key": "x-in", "value": "yes"}}]
-    assert str(listener).count("x-in") == 1
+    assert str(listener).count("x-in") == 2, "for mutual TLS, and for plaintext"
 
 
 def test_a_virtual_host_comes_and_goes(mesh: Any, proxy: Any) -> None:
@@ -241,7 +241,7 @@ def test_chains_are_merged_and_removed(mesh: Any, proxy: Any) -> None:
     mesh.apply(envoy_filter("FILTER_CHAIN", "MERGE", timeout, "{listener: {filterChain: {destinationPort: 8080}}}"))
     listener = proxy.get("listeners", "virtualInbound")
     timeouts = [c["name"] for c in listener["filter_chains"] if "transport_socket_connect_timeout" in c]
-    assert timeouts == [on_port(listener, 8080)["name"]]
+    assert timeouts == [on_port(listener, 8080)["name"]] * 2
 
 
 def test_filters_apply_in_order(mesh: Any, proxy: Any) -> None:

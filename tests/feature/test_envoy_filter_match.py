@@ -96,7 +96,10 @@ def listeners(proxy: Any) -> Iterator[dict[str, Any]]:
             "name: virtualInbound, filterChain: {transportProtocol: raw_buffer, destinationPort: 8085}",
             {"virtualInbound/8085", "virtualInbound/8085 http/1.1 h2c"},
         ),
-        ("name: virtualInbound, filterChain: {transportProtocol: tls}", set()),
+        (
+            "name: virtualInbound, filterChain: {transportProtocol: tls, destinationPort: 8080}",
+            {"virtualInbound/8080 istio istio-peer-exchange istio-http/1.0 istio-http/1.1 istio-h2"},
+        ),
         (
             "name: virtualInbound, filterChain: {applicationProtocols: 'http/1.1'}",
             {"virtualInbound/http/1.1 h2c", "virtualInbound/8085 http/1.1 h2c"},
@@ -121,6 +124,7 @@ LIMIT = (
     " stat_prefix: limit, token_bucket: {max_tokens: 9, fill_interval: 1s}}}"
 )
 INSPECTOR = "envoy.filters.listener.http_inspector"
+BEFORE_IT = ["envoy.filters.listener.original_dst", "envoy.filters.listener.tls_inspector"]
 
 
 def listener_filters(proxy: Any, name: str) -> list[str]:
@@ -130,17 +134,17 @@ def listener_filters(proxy: Any, name: str) -> list[str]:
 @pytest.mark.parametrize(
     ("operation", "expected"),
     [
-        ("INSERT_BEFORE", ["envoy.filters.listener.original_dst", "limit", INSPECTOR]),
-        ("INSERT_AFTER", ["envoy.filters.listener.original_dst", INSPECTOR, "limit"]),
-        ("REPLACE", ["envoy.filters.listener.original_dst", "limit"]),
-        ("REMOVE", ["envoy.filters.listener.original_dst"]),
+        ("INSERT_BEFORE", ["limit", INSPECTOR]),
+        ("INSERT_AFTER", [INSPECTOR, "limit"]),
+        ("REPLACE", ["limit"]),
+        ("REMOVE", []),
     ],
 )
 def test_a_listener_filter_by_its_name(mesh: Any, proxy: Any, operation: str, expected: list[str]) -> None:
     others = {name: listener_filters(proxy, name) for name in proxy.names("listeners") - {"virtualInbound"}}
     match = f"{{context: SIDECAR_INBOUND, listener: {{listenerFilter: {INSPECTOR}}}}}"
     patch_all(mesh, "LISTENER_FILTER", match, LIMIT, operation)
-    assert listener_filters(proxy, "virtualInbound") == expected
+    assert listener_filters(proxy, "virtualInbound") == [*BEFORE_IT, *expected]
     assert {name: listener_filters(proxy, name) for name in others} == others
 
 

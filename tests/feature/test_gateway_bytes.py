@@ -134,7 +134,7 @@ def test_tls_that_ends_at_the_gateway_goes_on_as_bytes(mesh: Any) -> None:
     mesh.apply(ended + "    tls: {mode: ISTIO_MUTUAL}")
     (chain,) = gateway.get("listeners", "0.0.0.0_9000")["filter_chains"]
     context = chain["transport_socket"]["typed_config"]["common_tls_context"]
-    assert context["alpn_protocols"] == ["istio-peer-exchange", "h2", "http/1.1"]
+    assert context["alpn_protocols"] == ["h2", "http/1.1"]
 
 
 def test_tls_is_passed_through_by_its_server_name(mesh: Any) -> None:

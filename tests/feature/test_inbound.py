@@ -24,10 +24,12 @@ status: {podIP: 10.0.0.20}
 
 
 def inbound(proxy: Any) -> list[tuple[int, str, str]]:
-    """Each chain with a port of its own: port, "http" or "tcp", and whether it was looked at first."""
+    """Each chain for plaintext with a port of its own: port, "http" or "tcp", and whether it was looked at first."""
     found = []
     for chain in proxy.get("listeners", "virtualInbound")["filter_chains"]:
         match = chain.get("filter_chain_match", {})
+        if match.get("transport_protocol") == "tls":
+            continue
         kind = "http" if "http_connection_manager" in chain["filters"][-1]["name"] else "tcp"
         if match.get("destination_port", 15006) != 15006:
             sniffed = "sniffed" if "application_protocols" in match else "declared"
@@ -78,9 +80,12 @@ def test_protocols(mesh: Any) -> None:
         (3, "http", "sniffed"),
         (3, "tcp", "declared"),
     ]
-    assert uninspected(proxy) == {15006, 1, 2}, (
-        "a client that waits for the server's first bytes must not be waited for"
+    assert uninspected(proxy) == {15006, 1, 2}
+    assert proxy.get("listeners", "virtualInbound")["listener_filters_timeout"] == "1s", (
+        "a client that waits for the server's first bytes must not be waited for, for long"
     )
+    mesh.apply(service("web", "{name: grpc, port: 1}, {name: what, port: 3}, {name: tls, port: 4}"))
+    assert proxy.get("listeners", "virtualInbound")["listener_filters_timeout"] == "0s", "it speaks first everywhere"
 
 
 def test_named_target_port(mesh: Any) -> None:

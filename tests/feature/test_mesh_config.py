@@ -43,7 +43,7 @@ def test_access_log_in_istios_format(mesh: Any) -> None:
         },
     }
     assert logs(proxy.get("listeners", "0.0.0.0_80")) == [expected, expected]
-    assert logs(proxy.get("listeners", "virtualInbound")) == [None, expected, expected]
+    assert logs(proxy.get("listeners", "virtualInbound")) == [None, *[expected] * 5]
     assert logs(proxy.get("listeners", "virtualOutbound")) == [None, expected]
     unrouted = {**expected, "filter": {"response_flag_filter": {"flags": ["NR"]}}}
     assert proxy.get("listeners", "virtualInbound")["access_log"] == [unrouted]

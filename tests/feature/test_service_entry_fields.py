@@ -71,7 +71,8 @@ def test_mongo_is_counted_by_its_protocol(mesh: Any) -> None:
     assert network_filters(listener) == [["mongo_proxy", "tcp_proxy"]]
     assert listener["filter_chains"][0]["filters"][0]["typed_config"]["stat_prefix"] == "outbound|9000||x.test"
     inbound = [c for c in server.get("listeners", "virtualInbound")["filter_chains"] if c["name"] == "0.0.0.0_9000"]
-    assert [[f["name"].rpartition(".")[2] for f in c["filters"]] for c in inbound] == [["mongo_proxy", "tcp_proxy"]]
+    found = [[f["name"].rpartition(".")[2] for f in c["filters"]] for c in inbound]
+    assert found == [["mongo_proxy", "tcp_proxy"]] * 3, "mutual TLS, plaintext, and TLS of the workload's own"
 
 
 def test_a_port_without_a_protocol_is_looked_at(mesh: Any) -> None:

@@ -57,6 +57,16 @@ filter_chains:
           '@type': type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig
           emit_filter_state: true
           stats_for_all_methods: false
+      - name: istio.alpn
+        typed_config:
+          '@type': type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config
+          on_request_headers:
+          - object_key: envoy.network.application_protocols
+            format_string:
+              text_format_source:
+                inline_string: '%METADATA(CLUSTER:pilotfish.security:request_protocols)%'
+              omit_empty_values: true
+            skip_if_empty: true
       - name: envoy.filters.http.fault
         typed_config:
           '@type': type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault
@@ -330,6 +340,14 @@ listener_filters:
 - name: envoy.filters.listener.original_dst
   typed_config:
     '@type': type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst
+- name: envoy.filters.listener.tls_inspector
+  typed_config:
+    '@type': type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector
+    initial_read_buffer_size: 512
+  filter_disabled:
+    destination_port_range:
+      start: 15006
+      end: 15007
 - name: envoy.filters.listener.http_inspector
   typed_config:
     '@type': type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector
@@ -443,7 +461,11 @@ def test_who_is_the_host(mesh: Any, load: Any) -> None:
     proxy = mesh.sidecar(name="meshb", ip="10.0.0.17", app="meshb")
     before = proxy.get("listeners", "virtualInbound")
     mesh.apply(SERVICE_ENTRY)
-    assert proxy.get("listeners", "virtualInbound") == load(INBOUND_LISTENER)
+    listener = proxy.get("listeners", "virtualInbound")
+    secured = [c for c in listener["filter_chains"] if c["filter_chain_match"].get("transport_protocol") == "tls"]
+    listener["filter_chains"] = [chain for chain in listener["filter_chains"] if chain not in secured]
+    assert listener == load(INBOUND_LISTENER)
+    assert [c["name"] for c in secured] == ["virtualInbound-catchall-http", *["virtualInbound"] * 2, "0.0.0.0_50000"]
     assert proxy.get("clusters", "inbound|50000||") == load(INBOUND_CLUSTER)
 
     mesh.delete("ServiceEntry", "meshb")

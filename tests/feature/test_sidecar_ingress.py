@@ -231,13 +231,13 @@ ingress:
 - {port: {number: 9080, protocol: HTTP, name: http}, bind: 10.0.0.9, captureMode: IPTABLES}
 """)
     )
-    (chain,) = [
+    chains = [
         chain
         for chain in proxy.get("listeners", "virtualInbound")["filter_chains"]
         if chain["filter_chain_match"].get("destination_port") == 9080
     ]
-    assert chain["name"] == "10.0.0.9_9080"
-    assert chain["filters"][-1]["typed_config"]["stat_prefix"] == "inbound_10.0.0.9_9080;"
+    assert [chain["name"] for chain in chains] == ["10.0.0.9_9080"] * 2, "for mutual TLS, and for plaintext"
+    assert {c["filters"][-1]["typed_config"]["stat_prefix"] for c in chains} == {"inbound_10.0.0.9_9080;"}
 
 
 def test_a_port_that_is_not_captured_has_a_listener_of_its_own(mesh: Any, proxy: Any) -> None:
@@ -260,16 +260,18 @@ ingress:
     assert http["address"]["socket_address"] == {"address": "127.0.0.8", "port_value": 9080}
     assert "bind_to_port" not in http, "Envoy binds by default"
     assert http["traffic_direction"] == "INBOUND"
-    assert "listener_filters" not in http
-    (chain,) = http["filter_chains"]
-    assert chain["filter_chain_match"] == {"destination_port": 9080, "transport_protocol": "raw_buffer"}
+    assert [each["name"] for each in http["listener_filters"]] == ["envoy.filters.listener.tls_inspector"]
+    mutual, plain = http["filter_chains"]
+    assert mutual["filter_chain_match"]["transport_protocol"] == "tls" and "transport_socket" in mutual
+    assert plain["filter_chain_match"] == {"destination_port": 9080, "transport_protocol": "raw_buffer"}
     assert endpoint(proxy, "inbound|9080||") == {"socket_address": {"address": "127.0.0.1", "port_value": 8081}}
     tcp = proxy.get("listeners", "10.0.0.9_9081")
     assert tcp["filter_chains"][0]["filters"][0]["typed_config"]["cluster"] == "inbound|9081||"
     assert endpoint(proxy, "inbound|9081||") == {"socket_address": {"address": "127.0.0.1", "port_value": 9081}}
     auto = proxy.get("listeners", "10.0.0.9_9082")
-    assert [each["name"] for each in auto["listener_filters"]] == ["envoy.filters.listener.http_inspector"]
-    assert len(auto["filter_chains"]) == 2
+    inspectors = [each["name"].rpartition(".")[2] for each in auto["listener_filters"]]
+    assert inspectors == ["tls_inspector", "http_inspector"]
+    assert len(auto["filter_chains"]) == 5
     mesh.delete("Sidecar", "web")
     assert not {"127.0.0.8_9080", "10.0.0.9_9081", "10.0.0.9_9082"} & proxy.names("listeners")
 
@@ -281,10 +283,15 @@ def tls_files(folder: Any, make: Any) -> str:
     return f"serverCertificate: {folder}/cert, privateKey: {folder}/key, caCertificates: {folder}/roots"
 
 
+def _of_mesh(chain: Any) -> bool:
+    return "istio" in chain["filter_chain_match"].get("application_protocols", ())
+
+
 def encrypted(proxy: Any, port: int) -> tuple[Any, Any]:
-    """The chain of a port, and its TLS context."""
+    """The chain of a port for TLS that is not the mesh's, and its TLS context."""
     chains = proxy.get("listeners", "virtualInbound")["filter_chains"]
-    (chain,) = [c for c in chains if c["filter_chain_match"].get("destination_port") == port]
+    chains = [c for c in chains if c["filter_chain_match"].get("destination_port") == port and not _of_mesh(c)]
+    (chain,) = [c for c in chains if c["filter_chain_match"]["transport_protocol"] == "tls"]
     return chain, chain.get("transport_socket", {}).get("typed_config")
 
 
@@ -335,8 +342,7 @@ ingress:
     assert chain["filters"][0]["name"].endswith("tcp_proxy"), "it ends in the program"
     assert proxy.names("secrets") == {pair, f"file-root:{tmp_path}/roots"}
     filters = {f["name"].rpartition(".")[2]: f for f in proxy.get("listeners", "virtualInbound")["listener_filters"]}
-    ports = filters["tls_inspector"]["filter_disabled"]["not_match"]["or_match"]["rules"]
-    assert [rule["destination_port_range"]["start"] for rule in ports] == [9443, 9444]
+    assert filters["tls_inspector"]["filter_disabled"] == {"destination_port_range": {"start": 15006, "end": 15007}}
 
 
 def test_tls_of_a_port_that_is_not_captured(
@@ -355,6 +361,6 @@ ingress:
     )
     listener = proxy.get("listeners", "10.0.0.9_9443")
     assert [each["name"] for each in listener["listener_filters"]] == ["envoy.filters.listener.tls_inspector"]
-    context = listener["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
+    context = listener["filter_chains"][-1]["transport_socket"]["typed_config"]["common_tls_context"]
     validation = context["combined_validation_context"]["default_validation_context"]
     assert validation == {"crl": {"filename": f"{tmp_path}/crl"}}

@@ -94,13 +94,15 @@ def test_requests_are_counted_by_the_server(mesh: Any) -> None:
     mesh.apply(SERVICES)
     proxy = mesh.sidecar(app="web")
     mesh.configure(METRICS)
+    secured = {"mutual_tls": 0, "none": 0}
     for manager in filters(proxy.get("listeners", "virtualInbound"), HTTP):
         labels = metrics(counting(manager)[0])["istio_requests_total"]
         assert labels["reporter"] == "destination"
         assert asked_for(labels["source_app"]) == ["pilotfish.peer:source:app", "PILOTFISH_UNKNOWN"]
         assert labels["destination_app"] == "%ENVIRONMENT(PILOTFISH_APP)%"
         assert asked_for(labels["destination_service"]) == ["CLUSTER:pilotfish.service:host", "PILOTFISH_UNKNOWN"]
-        assert labels["connection_security_policy"] == "none"
+        secured[labels["connection_security_policy"]] += 1
+    assert secured == {"mutual_tls": 2, "none": 2}, "unnamed ports, and the Service's"
 
 
 def test_the_client_tells_the_server_who_it_is(mesh: Any) -> None:

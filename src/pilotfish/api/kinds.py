@@ -88,7 +88,7 @@ SERVICE_ENTRY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "ServiceEntry", "serviceentries", networking.ServiceEntry,
     short_names=("se",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.service_entry, warn=istio_validation.service_entry_warnings,
-    not_honoured=istio_validation.SERVICE_ENTRY_NOT_HONOURED, columns=columns.SERVICE_ENTRY,
+    columns=columns.SERVICE_ENTRY,
 )  # fmt: skip
 VIRTUAL_SERVICE = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "VirtualService", "virtualservices", networking.VirtualService,
@@ -118,7 +118,7 @@ WORKLOAD_ENTRY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "WorkloadEntry", "workloadentries", networking.WorkloadEntry,
     short_names=("we",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.workload_entry, warn=istio_validation.workload_entry_warnings,
-    not_honoured=istio_validation.WORKLOAD_ENTRY_NOT_HONOURED, columns=columns.WORKLOAD_ENTRY,
+    columns=columns.WORKLOAD_ENTRY,
 )  # fmt: skip
 WORKLOAD_GROUP = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "WorkloadGroup", "workloadgroups", networking.WorkloadGroup,

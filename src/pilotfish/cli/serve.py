@@ -33,6 +33,7 @@ from pilotfish.home import Home
 from pilotfish.mesh import meshconfig, values
 from pilotfish.mesh.injection import NAMESPACE_LABEL, inject
 from pilotfish.mesh.model import Model
+from pilotfish.mesh.mutual_tls import MutualTlsSettings
 from pilotfish.pki.authority import Authority
 from pilotfish.pki.files import Files
 from pilotfish.pki.identity import Identity
@@ -59,8 +60,12 @@ async def serve(home: Home) -> None:
     client = LocalClient(resources)
     informers, acceptance, unserved = Informers(client), Acceptance(client), Acceptance(client, UNSERVED)
     model = Model(settings.cluster_domain)
-    ranges = (settings.service_cidr, *ALLOCATED_RANGES)
-    generator = Generator(model, ProxySettings(cluster_domain=settings.cluster_domain, mesh_ranges=ranges))
+    installed = ProxySettings(
+        cluster_domain=settings.cluster_domain,
+        mutual_tls=MutualTlsSettings(trust_domain=settings.trust_domain),
+        mesh_ranges=(settings.service_cidr, *ALLOCATED_RANGES),
+    )
+    generator = Generator(model, installed)
     generator.gateways.on_unserved = unserved.report
     feed = Feed(informers, generator)
     blame = Blame(model, acceptance.report)

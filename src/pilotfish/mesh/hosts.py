@@ -15,6 +15,7 @@ from pilotfish.mesh.records import (
     PortKey,
     Registry,
     Resolution,
+    Secured,
     Service,
     ServicePort,
     Workload,
@@ -73,10 +74,20 @@ def assemble(
         aliases=aliases,
         subject_alt_names=tuple(sorted({name for d, _ in ordered for name in d.service.subject_alt_names})),
     )
+    everyone = [endpoint for by_address in found.values() for endpoint in by_address.values()]
     return Host(
         service,
         tuple((key, tuple(by_address.values())) for key, by_address in found.items() if by_address),
+        accounts=tuple(sorted({endpoint.service_account for endpoint in everyone} - {""})),
+        secured=_secured(everyone),
     )
+
+
+def _secured(endpoints: Iterable[Endpoint]) -> Secured:
+    taking = {endpoint.mutual_tls for endpoint in endpoints}
+    if taking == {True}:
+        return Secured.ALL
+    return Secured.SOME if True in taking else Secured.NONE
 
 
 def _from_slices(
@@ -99,6 +110,7 @@ def _from_slices(
                     service_account=workload.service_account if workload else "",
                     hostname=address.hostname,
                     peer=workload.peer if workload else (),
+                    mutual_tls=workload is not None and workload.mutual_tls,
                 )
             )
     return found
@@ -122,6 +134,7 @@ def _from_workloads(
                 service_account=workload.service_account,
                 network=workload.network,
                 peer=workload.peer or pods(workload.address),
+                mutual_tls=workload.mutual_tls,
             )
 
 

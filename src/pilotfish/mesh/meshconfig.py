@@ -59,7 +59,7 @@ class MeshConfig(Struct):
     proxy_listen_port: Port = 15001
     proxy_inbound_listen_port: Port = 15006
     connect_timeout: Duration = Duration(10)
-    protocol_detection_timeout: Duration = Duration(0)
+    protocol_detection_timeout: Duration | None = None
     dns_refresh_rate: Duration = Duration(60)
     tcp_keepalive: TcpKeepalive | None = None
     access_log_file: str = ""
@@ -102,7 +102,7 @@ class MeshConfig(Struct):
     default_providers: DefaultProviders = DefaultProviders()
     discovery_selectors: Any = None
     default_http_retry_policy: HTTPRetry | None = None
-    mesh_mtls: Any = field(name="meshMTLS", default=None)
+    mesh_mtls: TLSConfig = field(name="meshMTLS", default=TLSConfig())
     tls_defaults: TLSConfig = TLSConfig()
     default_traffic_policy: DefaultTrafficPolicy | None = None
     service_entry_visibility: Any = None
@@ -139,5 +139,8 @@ def _faults(config: MeshConfig, path: str) -> Iterator[FieldError]:
         yield from http_retries(below(path, "defaultHttpRetryPolicy"), config.default_http_retry_policy)
     if config.default_traffic_policy is not None:
         yield from default_policy.faults(config.default_traffic_policy, below(path, "defaultTrafficPolicy"))
+    if config.mesh_mtls.ecdh_curves:
+        where = below(path, "meshMTLS.ecdhCurves")
+        yield FieldError(path=where, message="the curves of the mesh's own mutual TLS cannot be chosen")
     if config.connect_timeout < 0.001:
         yield FieldError(path=below(path, "connectTimeout"), message="expected at least 1ms")

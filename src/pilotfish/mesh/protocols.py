@@ -51,6 +51,11 @@ class Protocol(enum.StrEnum):
         return self in _TCP
 
     @property
+    def is_opaque(self) -> bool:
+        """Bytes of which nothing is known, not even who speaks first."""
+        return self.is_tcp and not self.is_tls
+
+    @property
     def server_first(self) -> bool:
         """The server speaks first, so waiting for the client's first bytes would wait forever."""
         return self in (Protocol.MONGO, Protocol.MYSQL)

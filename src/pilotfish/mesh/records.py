@@ -110,6 +110,14 @@ class Resolution(enum.StrEnum):
         return self in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
 
 
+class Secured(enum.StrEnum):
+    """How many of a host's endpoints take the mesh's mutual TLS."""
+
+    NONE = "none"
+    SOME = "some"
+    ALL = "all"
+
+
 class PortKey(NamedTuple):
     number: int
     udp: bool
@@ -201,13 +209,21 @@ class Endpoint(Record):
     network: str = ""
     peer: Labels = ()
     """What its workload is called in metrics (see api.peer), where that is known."""
+    mutual_tls: bool = False
+    """Whether a proxy in front of it takes the mesh's mutual TLS."""
 
 
 class Host(Record):
-    """A host with all that was declared of it in one namespace: the merged service, and endpoints by service port."""
+    """A host with all that was declared of it in one namespace: the merged service, and endpoints by service port.
+
+    `accounts` and `secured` sum up its endpoints, whether they are ready or not: the service accounts behind it, and
+    how many take mutual TLS.
+    """
 
     service: Service
     endpoints: tuple[tuple[PortKey, tuple[Endpoint, ...]], ...] = ()
+    accounts: tuple[str, ...] = ()
+    secured: Secured = Secured.NONE
 
     @property
     def key(self) -> HostKey:
@@ -238,6 +254,8 @@ class Workload(Record):
     network: str = ""
     owner: str = ""
     """The Deployment or other object that it belongs to: itself where it stands alone, none of an inline endpoint."""
+    mutual_tls: bool = False
+    """Whether a proxy in front of it takes the mesh's mutual TLS."""
 
     @property
     def peer(self) -> Labels:

@@ -47,7 +47,8 @@ class Termination(Record):
 
     Its certificates are those of Secrets (`credentials`), of `files`, or (`workload`) the proxy's own of the
     mesh. Clients' certificates are checked against the roots of a Secret (`root_credential`), of the file `roots`, or
-    of the mesh. Protocol versions are Envoy's words ("TLSv1_2"), "" means its default; `cipher_suites` likewise.
+    of the mesh; where there are `subject_names` or `trust_domains`, they must bear one of the names, or an identity of
+    one of the domains. Protocol versions are Envoy's words ("TLSv1_2"), "" means its default; `cipher_suites` likewise.
     """
 
     credentials: tuple[str, ...] = ()
@@ -58,6 +59,7 @@ class Termination(Record):
     roots: str = ""
     revoked: str = ""
     subject_names: tuple[str, ...] = ()
+    trust_domains: tuple[str, ...] = ()
     key_hashes: tuple[str, ...] = ()
     certificate_hashes: tuple[str, ...] = ()
     accept_untrusted: bool = False

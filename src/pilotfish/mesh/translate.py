@@ -30,6 +30,8 @@ LOCALITY = "istio-locality"
 WORKLOAD_NAME = "service.istio.io/workload-name"
 """Label of a pod that is to be known by another name than its owner's."""
 UNIX = "unix://"
+TLS_MODE, MUTUAL_TLS = "security.istio.io/tlsMode", "istio"
+"""A workload's label that says how its proxy is spoken to, and the value for the mesh's mutual TLS."""
 
 
 class Declaration(Record):
@@ -200,6 +202,8 @@ def _workload(
         kind=WorkloadKind.ENTRY,
         weight=spec.weight or 1,
         network=spec.network,
+        # Who has an account in the mesh has its certificate (Istio: getTLSModeFromWorkloadEntry).
+        mutual_tls=labels.get(TLS_MODE, MUTUAL_TLS if spec.service_account else "") == MUTUAL_TLS,
     )
 
 
@@ -257,6 +261,7 @@ def pod(obj: Pod) -> Workload | None:
         locality=obj.metadata.labels.get(LOCALITY, "").replace(".", "/"),
         ready=obj.ready,
         owner=_owner(obj),
+        mutual_tls=obj.metadata.labels.get(TLS_MODE) == MUTUAL_TLS,
     )
 
 

@@ -115,7 +115,7 @@ class Feed:
         text = told.new.data.get(CONFIG_MAP_KEY, "") if told.new else ""
         try:
             mesh = read_mesh_config(text)
-            settings = settings_of(mesh, self._generator.model.cluster_domain, self._generator.settings.mesh_ranges)
+            settings = settings_of(mesh, self._generator.settings)
         except Invalid as error:
             log.error("ConfigMap %s/%s keeps its last good settings: %s", ROOT_NAMESPACE, CONFIG_MAP, error)
             return

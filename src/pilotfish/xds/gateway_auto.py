@@ -11,25 +11,23 @@ import msgspec
 from pilotfish.mesh.hostnames import matches
 from pilotfish.mesh.listening import Listening
 from pilotfish.mesh.model import Model
+from pilotfish.mesh.records import Endpoint
 from pilotfish.mesh.servers import Tls
 from pilotfish.xds.audience import Audience
+from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import ClusterSpec
 from pilotfish.xds.build.endpoints import AssignmentSpec
 from pilotfish.xds.build.gateway import BytesChain
+from pilotfish.xds.build.mutual_tls import MESH_ALPN
 from pilotfish.xds.parts import Part
 from pilotfish.xds.upstreams import assignments, clusters
 
-MESH_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
-"""What sidecars offer when they speak mutual TLS: nobody reaches a workload through such a server without it."""
-
-
-def server_name(cluster: str) -> str:
-    """The server name by which sidecars of other networks ask for a cluster (Istio: BuildDNSSrvSubsetKey)."""
-    return cluster.replace("|", "_.")
-
 
 class AutoPassthrough:
-    """The chains of such servers of a listener, with clusters of their own, which add no TLS to what passes through."""
+    """The chains of such servers of a listener, with clusters of their own, which add no TLS to what passes through.
+
+    Nobody reaches a workload through them who does not speak the mesh's mutual TLS, and none that does not take it.
+    """
 
     def __init__(self, listening: Listening, part: Part, audience: Audience, model: Model) -> None:
         servers = (server for server in listening.servers if server.tls is Tls.AUTO_PASSTHROUGH)
@@ -71,6 +69,18 @@ class AutoPassthrough:
         for cluster in clusters(seen, self._audience):
             # What passes is TLS already, and whoever began it has said what comes before it.
             policy = msgspec.structs.replace(cluster.policy, tls=None, proxy_header="")
-            yield msgspec.structs.replace(cluster, name=server_name(cluster.name), assignment="", policy=policy)
+            yield msgspec.structs.replace(
+                cluster,
+                name=names.server_name(cluster.name),
+                assignment="",
+                policy=policy,
+                endpoints=_secured(cluster.endpoints),
+            )
         for assignment in assignments(seen, self._audience):
-            yield msgspec.structs.replace(assignment, name=server_name(assignment.name))
+            secured = _secured(assignment.endpoints)
+            yield msgspec.structs.replace(assignment, name=names.server_name(assignment.name), endpoints=secured)
+
+
+def _secured(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """Those that take mutual TLS (Istio: EndpointsWithMTLSFilter)."""
+    return tuple(endpoint for endpoint in endpoints if endpoint.mutual_tls)

@@ -198,7 +198,7 @@ class Scope(Part):
                         port,
                         chains,
                         settings.catch_all_cluster,
-                        settings.detection_timeout,
+                        settings.detection_timeout or 0,
                         settings.client,
                         bound=self._claims[address, port].bound,
                         http=settings.http,
@@ -226,8 +226,10 @@ class Scope(Part):
 def _endpoints_alone(before: Seen, after: Seen) -> bool:
     """Whether two states of a host differ in nothing but endpoints that are sent by themselves."""
     was, now = before.host, after.host
-    if was is None or now is None or was.service != now.service or now.service.resolution is not Resolution.STATIC:
+    if was is None or now is None or now.service.resolution is not Resolution.STATIC:
         return False
+    if (was.service, was.accounts, was.secured) != (now.service, now.accounts, now.secured):
+        return False  # whom clusters believe, and whether they speak TLS, is told by endpoints as well
     return (before.rule, before.routings, before.destinations) == (after.rule, after.routings, after.destinations)
 
 

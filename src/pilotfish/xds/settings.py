@@ -6,6 +6,7 @@ from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.mesh.default_policy import NOTHING_SAID, DefaultTrafficPolicy
 from pilotfish.mesh.locality import LocalitySetting, locality_setting
 from pilotfish.mesh.meshconfig import MeshConfig
+from pilotfish.mesh.mutual_tls import MutualTlsSettings, mutual_tls_settings
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Record
 from pilotfish.mesh.reporting import NOTHING, Reporting
@@ -40,6 +41,8 @@ class Edge(Record):
 class ProxySettings(Record):
     """Seconds throughout. `allow_any` lets through what goes to no host of the mesh (Istio: outboundTrafficPolicy).
 
+    `detection_timeout`: how long first bytes are waited for that say what a connection speaks; 0 is for ever, and None
+    where nobody said it.
     `h2_upgrade`: HTTP ports speak HTTP/2 unless a rule says otherwise; `default_policy` is for hosts that have none;
     `locality` says which endpoints clients prefer by where they are, for the same.
     `retries` holds where no route says how requests are tried again.
@@ -52,7 +55,7 @@ class ProxySettings(Record):
     listener_log: bool = True
     allow_any: bool = True
     connect_timeout: float = 10.0
-    detection_timeout: float = 0.0
+    detection_timeout: float | None = None
     dns_refresh: float = 60.0
     tcp_keepalive: TcpKeepalive | None = None
     h2_upgrade: bool = False
@@ -63,6 +66,7 @@ class ProxySettings(Record):
     inbound_port: int = 15006
     cluster_domain: str = "cluster.local"
     tls_defaults: TlsDefaults = TlsDefaults()
+    mutual_tls: MutualTlsSettings = MutualTlsSettings()
     mesh_ranges: tuple[str, ...] = ALLOCATED_RANGES
     """Where the addresses of the mesh's hosts are, cluster IPs among them."""
     egress_proxy: str = ""
@@ -114,10 +118,11 @@ class ProxySettings(Record):
         return port in _PROXY_PORTS or port in (self.outbound_port, self.inbound_port)
 
 
-def settings_of(
-    mesh: MeshConfig, cluster_domain: str = "cluster.local", mesh_ranges: tuple[str, ...] = ALLOCATED_RANGES
-) -> ProxySettings:
-    """The part of MeshConfig that shapes proxies, with what the installation says.
+_DEFAULTS = ProxySettings()
+
+
+def settings_of(mesh: MeshConfig, installed: ProxySettings = _DEFAULTS) -> ProxySettings:
+    """The part of MeshConfig that shapes proxies. What no MeshConfig says is as `installed`: domains and ranges.
 
     Raises Invalid when `accessLogFormat` is to be JSON and is no object.
     """
@@ -137,12 +142,13 @@ def settings_of(
         retries=retries_of(mesh.default_http_retry_policy, BY_DEFAULT),
         outbound_port=mesh.proxy_listen_port,
         inbound_port=mesh.proxy_inbound_listen_port,
-        cluster_domain=cluster_domain,
+        cluster_domain=installed.cluster_domain,
         tls_defaults=TlsDefaults(
             TLS_VERSIONS.get(mesh.tls_defaults.min_protocol_version, ""),
             mesh.tls_defaults.cipher_suites,
             mesh.tls_defaults.ecdh_curves,
         ),
-        mesh_ranges=mesh_ranges,
+        mutual_tls=mutual_tls_settings(mesh, installed.mutual_tls.trust_domain),
+        mesh_ranges=installed.mesh_ranges,
         http=http_settings(mesh),
     )

@@ -13,7 +13,6 @@ from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, HTT
 from pilotfish.api.networking.destination import Destination
 from pilotfish.api.networking.destination_rule import TrafficPolicy
 from pilotfish.api.networking.load_balancer import LoadBalancerSettings
-from pilotfish.api.networking.tls import ClientTLSSettings
 from pilotfish.mesh.hosts import is_ip
 from pilotfish.mesh.locality import NETWORK, Preference, effective, preference, weighted
 from pilotfish.mesh.protocols import Protocol
@@ -25,7 +24,7 @@ from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import ClusterSpec, Discovery, ServiceName
 from pilotfish.xds.build.endpoints import AssignmentSpec
 from pilotfish.xds.build.http_options import upgraded
-from pilotfish.xds.build.upstream_tls import Origination
+from pilotfish.xds.originate import originated, passes_through
 from pilotfish.xds.settings import ProxySettings
 
 
@@ -43,7 +42,7 @@ def _clusters(seen: Seen, audience: Audience) -> Iterator[ClusterSpec]:
             continue
         for use in _uses(seen, host, port, audience):
             if use.endpoints or not host.service.by_name:  # a cluster of names to look up needs at least one
-                yield _cluster(seen, host.service, port, use, audience)
+                yield _cluster(seen, host, port, use, audience)
 
 
 def assignments(seen: Seen, audience: Audience) -> tuple[AssignmentSpec, ...]:
@@ -56,7 +55,7 @@ def assignments(seen: Seen, audience: Audience) -> tuple[AssignmentSpec, ...]:
         for port in host.service.ports
         if port.protocol is not Protocol.UDP
         for use in _uses(seen, host, port, audience)
-        if not _passes_through(use.said)
+        if not passes_through(use.said)
     )
 
 
@@ -114,6 +113,7 @@ def _reduced(endpoint: Endpoint, labels: tuple[str, ...] = ()) -> Endpoint:
         peer=endpoint.peer,
         labels=tuple((name, value) for name, value in endpoint.labels if name in labels),
         network=endpoint.network if NETWORK in labels else "",
+        mutual_tls=endpoint.mutual_tls,
     )
 
 
@@ -145,7 +145,7 @@ def _spec(
     ejects = said.outlier_detection is not None
     return ClusterSpec(
         name=cluster_name(service, port, subset),
-        discovery=Discovery.ORIGINAL_DST if _passes_through(said) else Discovery.EDS,
+        discovery=Discovery.ORIGINAL_DST if passes_through(said) else Discovery.EDS,
         upstream=upgraded(port.protocol, pool.http or HTTPSettings(), by_default=settings.h2_upgrade),
         connect_timeout=parse_duration(timeout) if timeout is not None else settings.connect_timeout,
         service=called(service),
@@ -156,25 +156,10 @@ def _spec(
             retry_budget=said.retry_budget,
             tcp_keepalive=settings.tcp_keepalive,
             load_balancer=replace(balancing, locality_lb_setting=None, zone_aware_lb_setting=None),
-            tls=_origination(service, said.tls, settings),
             proxy_header=said.proxy_protocol.version if said.proxy_protocol else "",
             weighted_localities=weighted(effective(said, settings.locality), ejects=ejects),
         ),
     )
-
-
-def _origination(service: Service, tls: ClientTLSSettings | None, settings: ProxySettings) -> Origination | None:
-    """TLS with certificates in files. With those of the mesh, or of Secrets, none is begun."""
-    if tls is None or tls.mode not in ("SIMPLE", "MUTUAL") or tls.credential_name:
-        return None
-    of_entry = service.subject_alt_names if service.registry is Registry.EXTERNAL else ()
-    defaults = settings.tls_defaults
-    return Origination(tls, tls.subject_alt_names or of_entry, defaults.cipher_suites, defaults.curves)
-
-
-def _passes_through(said: TrafficPolicy) -> bool:
-    """Whether connections go on to where their clients meant them to go, and not to endpoints that are known."""
-    return said.load_balancer is not None and said.load_balancer.simple == "PASSTHROUGH"
 
 
 def called(service: Service) -> ServiceName:
@@ -183,10 +168,12 @@ def called(service: Service) -> ServiceName:
     return ServiceName(service.hostname, name, service.namespace)
 
 
-def _cluster(seen: Seen, service: Service, port: ServicePort, use: _Use, audience: Audience) -> ClusterSpec:
-    settings = audience.settings
+def _cluster(seen: Seen, host: Host, port: ServicePort, use: _Use, audience: Audience) -> ClusterSpec:
+    settings, service = audience.settings, host.service
     rule = seen.rule.sources[0] if seen.rule is not None else None
-    spec = replace(_spec(service, port, use.subset, use.said, settings), rule=rule)
+    spec = _spec(service, port, use.subset, use.said, settings)
+    tls = originated(host, spec.name, port.protocol, spec.upstream, use.said, settings)
+    spec = replace(spec, rule=rule, policy=replace(spec.policy, tls=tls))
     if spec.discovery is Discovery.ORIGINAL_DST:
         return spec
     match service.resolution:

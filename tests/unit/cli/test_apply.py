@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pilotfish.api.kinds import CONFIG_MAP, DEPLOYMENT, SERVICE_ENTRY
+from pilotfish.api.kinds import CONFIG_MAP, DEPLOYMENT, VIRTUAL_SERVICE
 
 DEPLOY = """\
 apiVersion: apps/v1
@@ -122,14 +122,14 @@ def test_files_folders_and_lists(cli_mesh: Any, namespace: str, tmp_path: Path) 
 
 
 def test_warnings_of_the_server_are_shown(cli_mesh: Any, namespace: str) -> None:
-    field = "spec.subjectAltNames"
-    assert field in SERVICE_ENTRY.not_honoured
-    entry = (
-        "apiVersion: networking.istio.io/v1beta1\nkind: ServiceEntry\nmetadata: {name: se}\n"
-        "spec: {hosts: [a.test], ports: [{number: 80, name: http}], resolution: STATIC, subjectAltNames: [x]}"
+    field = "spec.tcp[].match[].sourceSubnet"
+    assert field in VIRTUAL_SERVICE.not_honoured
+    routes = (
+        "apiVersion: networking.istio.io/v1beta1\nkind: VirtualService\nmetadata: {name: vs}\n"
+        "spec: {hosts: [a.test], tcp: [{match: [{sourceSubnet: 10.0.0.0/8}], route: [{destination: {host: b.test}}]}]}"
     )
-    done = cli_mesh.run("apply", "-n", namespace, "-f", "-", stdin=entry)
-    assert done.stdout == "serviceentry.networking.istio.io/se created\n"
+    done = cli_mesh.run("apply", "-n", namespace, "-f", "-", stdin=routes)
+    assert done.stdout == "virtualservice.networking.istio.io/vs created\n"
     assert done.stderr.startswith("Warning: ") and field in done.stderr
 
 

@@ -26,7 +26,7 @@ def test_every_field() -> None:
         proxyListenPort: 16001
         proxyInboundListenPort: 16006
         """)
-    found = settings_of(mesh, "mesh.test")
+    found = settings_of(mesh, ProxySettings(cluster_domain="mesh.test"))
     assert found.client.logs == found.server.logs == (AccessLog(FileLog("/dev/stdout", LOG_FORMAT)),)
     assert (found.allow_any, found.connect_timeout, found.detection_timeout) == (False, 2.0, 0.1)
     assert (found.dns_refresh, found.cluster_domain) == (5.0, "mesh.test")

@@ -15,7 +15,6 @@ from pilotfish.api.istio_validation.gateway import GATEWAY_NOT_HONOURED, gateway
 from pilotfish.api.istio_validation.operator import GATEWAY_COMPONENTS, istio_operator
 from pilotfish.api.istio_validation.proxy_config import proxy_config, proxy_config_warnings
 from pilotfish.api.istio_validation.service_entry import (
-    SERVICE_ENTRY_NOT_HONOURED,
     service_entry,
     service_entry_warnings,
 )
@@ -27,7 +26,6 @@ from pilotfish.api.istio_validation.virtual_service import (
     virtual_service_warnings,
 )
 from pilotfish.api.istio_validation.workloads import (
-    WORKLOAD_ENTRY_NOT_HONOURED,
     workload_entry,
     workload_entry_warnings,
     workload_group,
@@ -38,10 +36,8 @@ __all__ = [
     "ENVOY_FILTER_NOT_HONOURED",
     "GATEWAY_COMPONENTS",
     "GATEWAY_NOT_HONOURED",
-    "SERVICE_ENTRY_NOT_HONOURED",
     "TELEMETRY_NOT_HONOURED",
     "VIRTUAL_SERVICE_NOT_HONOURED",
-    "WORKLOAD_ENTRY_NOT_HONOURED",
     "destination_rule",
     "destination_rule_warnings",
     "envoy_filter",

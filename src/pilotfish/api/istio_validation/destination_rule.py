@@ -25,7 +25,6 @@ _NOT_HONOURED = (
     "loadBalancer.zoneAwareLbSetting",
     "outlierDetection.consecutiveErrors",  # nor by Istio
     "tls.credentialName",
-    "tls.mode=ISTIO_MUTUAL",
 )
 DESTINATION_RULE_NOT_HONOURED = frozenset(
     f"{policy}.{part}{name}" for policy in _POLICIES for part in ("", "portLevelSettings[].") for name in _NOT_HONOURED

@@ -12,13 +12,6 @@ from pilotfish.api.istio_validation.hosts import host_fault, is_ip, is_label
 from pilotfish.api.networking.service_entry import ServiceEntry, ServiceEntryPort, ServiceEntrySpec
 from pilotfish.api.networking.workload_entry import WorkloadEntrySpec
 
-SERVICE_ENTRY_NOT_HONOURED = frozenset(
-    {
-        "spec.endpoints[].serviceAccount",
-        "spec.subjectAltNames",
-    }
-)
-"""Fields of a ServiceEntry that are accepted and change nothing yet."""
 _NAMED_BY_CLIENT = {"http", "http2", "http_proxy", "grpc", "grpc-web", "https", "tls"}
 """Protocols whose clients name the host that they want, so that several hosts can share an address."""
 _DYNAMIC_PROTOCOLS = {"http", "http2", "grpc", "tls"}

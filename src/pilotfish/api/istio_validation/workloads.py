@@ -11,8 +11,6 @@ from pilotfish.api.networking.workload_entry import WorkloadEntry, WorkloadEntry
 from pilotfish.api.networking.workload_group import HTTPHealthCheck, ReadinessProbe, WorkloadGroup
 from pilotfish.api.one_of import one_of_faults
 
-WORKLOAD_ENTRY_NOT_HONOURED = frozenset({"spec.serviceAccount"})
-"""Fields of a WorkloadEntry that are accepted and change nothing yet."""
 _HEADER = re.compile(r"[-_A-Za-z0-9]+")
 
 

@@ -6,6 +6,7 @@ from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, Tcp
 from pilotfish.api.networking.destination_rule import OutlierDetection, RetryBudget
 from pilotfish.api.networking.load_balancer import LoadBalancerSettings
 from pilotfish.mesh.records import Record
+from pilotfish.xds.build.mutual_tls import MutualTls
 from pilotfish.xds.build.upstream_tls import Origination
 
 
@@ -21,7 +22,7 @@ class ClusterPolicy(Record):
     tcp_keepalive: TcpKeepalive | None = None
     load_balancer: LoadBalancerSettings = LoadBalancerSettings()
     weighted_localities: bool = False
-    tls: Origination | None = None
+    tls: Origination | MutualTls | None = None
     proxy_header: str = ""
     buffer_limit: int | None = None
     preserve_case: bool = False

@@ -20,6 +20,7 @@ from pilotfish.xds.build.connection_pool import limit
 from pilotfish.xds.build.endpoints import load_assignment
 from pilotfish.xds.build.http_options import HTTP_OPTIONS, Upstream, as_downstream, speak
 from pilotfish.xds.build.load_balancing import balance
+from pilotfish.xds.build.mutual_tls import REQUEST_PROTOCOLS, MutualTls
 from pilotfish.xds.build.outlier_detection import detect_outliers
 from pilotfish.xds.build.upstream_tls import connect
 from pilotfish.xds.entries import serialise
@@ -147,6 +148,9 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
         cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
     speak(cluster, spec.upstream, spec.policy)
     connect(cluster, spec.policy.tls, spec.policy.proxy_header, http2=spec.upstream is Upstream.HTTP2)
+    if isinstance(spec.policy.tls, MutualTls) and spec.policy.tls.request_protocols:
+        said = {REQUEST_PROTOCOLS: ",".join(spec.policy.tls.request_protocols)}
+        cluster.metadata.filter_metadata[names.SECURITY_METADATA].update(said)
     _call(cluster, spec.service)
     return cluster
 

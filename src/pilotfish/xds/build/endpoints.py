@@ -14,6 +14,9 @@ from pilotfish.xds import source
 from pilotfish.xds.build import common, names
 from pilotfish.xds.entries import serialise
 
+TAKES_MUTUAL_TLS = {"tlsMode": "istio"}
+"""What Envoy knows an endpoint by that takes the mesh's mutual TLS; clusters have a socket for those."""
+
 
 class AssignmentSpec(Record):
     """The endpoints of one EDS cluster that may get traffic, and what the client prefers of them."""
@@ -49,16 +52,20 @@ def _endpoint(endpoint: Endpoint) -> endpoint_components_pb2.LbEndpoint:
         endpoint=endpoint_components_pb2.Endpoint(address=common.endpoint_address(endpoint.address, endpoint.port))
     )
     found.load_balancing_weight.value = endpoint.weight
-    if endpoint.peer:
-        found.metadata.CopyFrom(_metadata(endpoint.peer))
+    if endpoint.peer or endpoint.mutual_tls:
+        found.metadata.CopyFrom(_metadata(endpoint.peer, endpoint.mutual_tls))
     return found
 
 
 @functools.lru_cache(maxsize=1024)
-def _metadata(peer: Labels) -> base_pb2.Metadata:
-    """Whom a proxy talks to at an endpoint, for its metrics; under "istio" as Istio says it."""
+def _metadata(peer: Labels, mutual_tls: bool) -> base_pb2.Metadata:
+    """Whom a proxy talks to at an endpoint, for its metrics; under "istio" as Istio says it. And how it talks."""
     fields = dict(peer)
     found = base_pb2.Metadata()
+    if mutual_tls:
+        found.filter_metadata["envoy.transport_socket_match"].update(TAKES_MUTUAL_TLS)
+    if not peer:
+        return found
     found.filter_metadata[names.WORKLOAD_METADATA].update(fields)
     summary = ";".join(fields[name] for name in ("workload", "namespace", "service", "revision", "cluster"))
     found.filter_metadata["istio"].update({"workload": summary})

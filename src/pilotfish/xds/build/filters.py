@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from envoy.config.listener.v3 import listener_components_pb2
 from envoy.config.route.v3 import route_pb2
@@ -13,6 +13,7 @@ from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats_pb2
 from envoy.extensions.filters.http.grpc_web.v3 import grpc_web_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2 as http_set_filter_state_pb2
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2
@@ -29,19 +30,27 @@ from pilotfish.xds.build import common, names
 from pilotfish.xds.build.access_log import access_logs, tcp_access_logs
 from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings, apply, forward_certificates
 from pilotfish.xds.build.metrics import Reporter, connection_metrics, request_metrics
+from pilotfish.xds.build.mutual_tls import REQUEST_PROTOCOLS
 from pilotfish.xds.build.peers import HEAR_PEER, TELL_PEER, hear_peer, tell_peer
 from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy, hold_to
 from pilotfish.xds.build.tracing import trace
 from pilotfish.xds.settings import Edge
-
-PLAINTEXT_HTTP = ("http/1.1", "h2c")
-"""What the HTTP inspector says of a connection that begins like HTTP."""
 
 SERVER_NAME = "istio-envoy"
 """What servers call themselves in responses, as in Istio."""
 
 ON_DEMAND_TIMEOUT = 5.0
 """For how many seconds a connection waits for the control plane to say where it goes."""
+
+
+class Ports(NamedTuple):
+    """Where a listener filter looks: at these ports, or at all ports but these."""
+
+    numbers: tuple[int, ...]
+    but: bool = False
+
+
+EVERYWHERE = Ports((), but=True)
 
 
 def network_filter(name: str, config: Message) -> listener_components_pb2.Filter:
@@ -53,11 +62,13 @@ def tcp_proxy(
     reporting: Reporting = NOTHING,
     reporter: Reporter = Reporter.CLIENT,
     policy: TcpPolicy = NOTHING_SAID,
+    *,
+    secure: bool = False,
 ) -> listener_components_pb2.Filter:
-    """Bytes to a cluster; `stat_prefix` is the cluster's name, as in Istio."""
+    """Bytes to a cluster; `stat_prefix` is the cluster's name, as in Istio. `secure`: they come in mutual TLS."""
     config = tcp_proxy_pb2.TcpProxy(stat_prefix=cluster, cluster=cluster)
     hold_to(config, policy)
-    _report_connections(config, reporting, reporter)
+    _report_connections(config, reporting, reporter, secure=secure)
     return network_filter("tcp_proxy", config)
 
 
@@ -80,9 +91,11 @@ def mongo(stat_prefix: str) -> listener_components_pb2.Filter:
     return network_filter("mongo_proxy", mongo_proxy_pb2.MongoProxy(stat_prefix=stat_prefix))
 
 
-def _report_connections(config: tcp_proxy_pb2.TcpProxy, reporting: Reporting, reporter: Reporter) -> None:
+def _report_connections(
+    config: tcp_proxy_pb2.TcpProxy, reporting: Reporting, reporter: Reporter, *, secure: bool = False
+) -> None:
     """Have a TCP proxy log and count. Connections are counted when they begin, too; logged when they end alone."""
-    counting = connection_metrics(reporting.metrics, reporter)
+    counting = connection_metrics(reporting.metrics, reporter, secure=secure)
     config.access_log.extend(tcp_access_logs(reporting.logs) if counting else access_logs(reporting.logs))
     config.access_log.extend(counting)
     if counting:
@@ -127,10 +140,15 @@ def inbound_http(
     protocol: Protocol,
     reporting: Reporting,
     settings: HttpSettings = AS_EVER,
+    *,
+    secure: bool = False,
 ) -> listener_components_pb2.Filter:
-    """A connection manager in front of the workload: it names itself "istio-envoy" and tells who the client was."""
-    grpc_web = protocol is Protocol.GRPC_WEB
-    manager = _manager(stat_prefix, reporting, Reporter.SERVER, settings, SERVER_NAME, grpc_web=grpc_web)
+    """A connection manager in front of the workload: it names itself "istio-envoy" and tells who the client was.
+
+    `secure`: requests come in mutual TLS.
+    """
+    web = protocol is Protocol.GRPC_WEB
+    manager = _manager(stat_prefix, reporting, Reporter.SERVER, settings, SERVER_NAME, grpc_web=web, secure=secure)
     manager.route_config.CopyFrom(routes)
     forward_certificates(manager, settings.headers)
     if protocol.is_http2:
@@ -173,15 +191,14 @@ def _manager(
     server_name: str = "",
     *,
     grpc_web: bool = False,
+    secure: bool = False,
 ) -> Any:
     manager = hcm_pb2.HttpConnectionManager(
         codec_type=hcm_pb2.HttpConnectionManager.AUTO,
         stat_prefix=names.stat(stat_prefix),
-        access_log=[*access_logs(reporting.logs), *request_metrics(reporting.metrics, reporter)],
+        access_log=[*access_logs(reporting.logs), *request_metrics(reporting.metrics, reporter, secure=secure)],
         upgrade_configs=[hcm_pb2.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
-        http_filters=_http_filters(
-            grpc_web, reporter if reporting.peers else None, settings.headers.envoy_debug_headers.disabled
-        ),
+        http_filters=_http_filters(grpc_web, reporter, reporting.peers, settings.headers.envoy_debug_headers.disabled),
     )
     manager.use_remote_address.value = False
     apply(manager, settings, server_name)
@@ -190,11 +207,12 @@ def _manager(
 
 
 @functools.cache
-def _http_filters(grpc_web: bool, peers: Reporter | None, silent: bool) -> tuple[hcm_pb2.HttpFilter, ...]:
+def _http_filters(grpc_web: bool, reporter: Reporter, peers: bool, silent: bool) -> tuple[hcm_pb2.HttpFilter, ...]:
     """What a connection manager does with requests. `peers`: tell the server who the client is, or hear it; `silent`:
     without Envoy's headers about itself.
 
-    Fault and CORS do nothing until a route says so; the router comes last."""
+    Fault and CORS do nothing until a route says so; the router comes last.
+    """
     stats = grpc_stats_pb2.FilterConfig(emit_filter_state=True)
     stats.stats_for_all_methods.value = False
     chosen: list[tuple[str, Message]] = [
@@ -203,13 +221,28 @@ def _http_filters(grpc_web: bool, peers: Reporter | None, silent: bool) -> tuple
         ("cors", cors_pb2.Cors()),
         ("router", router_pb2.Router(suppress_envoy_headers=silent)),
     ]
-    if peers is Reporter.CLIENT:
-        chosen.insert(1, (TELL_PEER, tell_peer()))
-    elif peers is Reporter.SERVER:
-        chosen.insert(1, (HEAR_PEER, hear_peer()))
+    if peers:
+        chosen.insert(1, (TELL_PEER, tell_peer()) if reporter is Reporter.CLIENT else (HEAR_PEER, hear_peer()))
     if grpc_web:
         chosen.insert(0, ("grpc_web", grpc_web_pb2.GrpcWeb()))
-    return tuple(_http_filter(name, config) for name, config in chosen)
+    filters = [_http_filter(name, config) for name, config in chosen]
+    if reporter is Reporter.CLIENT:
+        filters.insert(1 + grpc_web, _tell_requests_from_bytes())
+    return tuple(filters)
+
+
+def _tell_requests_from_bytes() -> hcm_pb2.HttpFilter:
+    """Has connections for requests offer what their cluster says of them, so that the server knows HTTP from bytes.
+
+    It stands where Istio's Envoy has an extension of its own, and under its name, which EnvoyFilters know.
+    """
+    value = set_filter_state_value_pb2.FilterStateValue(object_key="envoy.network.application_protocols")
+    value.format_string.text_format_source.inline_string = (
+        f"%METADATA(CLUSTER:{names.SECURITY_METADATA}:{REQUEST_PROTOCOLS})%"
+    )
+    value.format_string.omit_empty_values = value.skip_if_empty = True
+    config = http_set_filter_state_pb2.Config(on_request_headers=[value])
+    return hcm_pb2.HttpFilter(name="istio.alpn", typed_config=common.any_of(config))
 
 
 def router() -> hcm_pb2.HttpFilter:
@@ -232,16 +265,14 @@ def original_destination() -> listener_components_pb2.ListenerFilter:
     return _listener_filter("original_dst", original_dst_pb2.OriginalDst())
 
 
-def tls_inspector(only_ports: tuple[int, ...] = ()) -> listener_components_pb2.ListenerFilter:
-    """Reads the server name of a TLS connection, where it is for one of these ports or none are given; its first read
-    is small because it is kept for each connection.
+def tls_inspector(ports: Ports = EVERYWHERE) -> listener_components_pb2.ListenerFilter:
+    """Reads the server name and the protocols of a TLS connection.
+
+    Its first read is small because it is kept for each connection.
     """
     config = tls_inspector_pb2.TlsInspector()
     config.initial_read_buffer_size.value = 512
-    found = _listener_filter("tls_inspector", config)
-    if only_ports:
-        found.filter_disabled.not_match.CopyFrom(_for_ports(only_ports))
-    return found
+    return _on(ports, _listener_filter("tls_inspector", config))
 
 
 def proxy_protocol() -> listener_components_pb2.ListenerFilter:
@@ -249,11 +280,15 @@ def proxy_protocol() -> listener_components_pb2.ListenerFilter:
     return _listener_filter("proxy_protocol", proxy_protocol_pb2.ProxyProtocol())
 
 
-def http_inspector(except_ports: tuple[int, ...] = ()) -> listener_components_pb2.ListenerFilter:
-    """Tells HTTP from other bytes, except on ports whose protocol is declared."""
-    found = _listener_filter("http_inspector", http_inspector_pb2.HttpInspector())
-    if except_ports:
-        found.filter_disabled.CopyFrom(_for_ports(except_ports))
+def http_inspector(ports: Ports = EVERYWHERE) -> listener_components_pb2.ListenerFilter:
+    """Tells HTTP from other bytes."""
+    return _on(ports, _listener_filter("http_inspector", http_inspector_pb2.HttpInspector()))
+
+
+def _on(ports: Ports, found: listener_components_pb2.ListenerFilter) -> listener_components_pb2.ListenerFilter:
+    if ports.numbers:
+        named = _for_ports(ports.numbers)
+        found.filter_disabled.CopyFrom(named if ports.but else type(named)(not_match=named))
     return found
 
 

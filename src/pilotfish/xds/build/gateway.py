@@ -16,7 +16,7 @@ from pilotfish.xds.build import common, filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
 from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings
 from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy
-from pilotfish.xds.build.tls import HTTP_ALPN, PEER_EXCHANGE_ALPN, server_socket
+from pilotfish.xds.build.tls import HTTP_ALPN, server_socket
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import Edge
 
@@ -100,10 +100,8 @@ def _chain(chain: GatewayChain, spec: GatewayListenerSpec) -> listener_component
     if isinstance(chain, RoutedChain):
         prefix = chain.stat_prefix or f"outbound_{spec.name}"
         handler = filters.gateway_http(prefix, chain.route, chain.protocol, spec.edge, spec.reporting, spec.http)
-        alpn: tuple[str, ...] = HTTP_ALPN
     else:
         handler = filters.weighted_tcp_proxy(chain.clusters, spec.reporting, chain.policy)
-        alpn = PEER_EXCHANGE_ALPN if chain.termination is not None and chain.termination.workload else HTTP_ALPN
     built = listener_components_pb2.FilterChain(filters=[handler])
     names_matched = () if "*" in chain.server_names else chain.server_names
     if names_matched:
@@ -111,6 +109,6 @@ def _chain(chain: GatewayChain, spec: GatewayListenerSpec) -> listener_component
     if isinstance(chain, BytesChain) and chain.alpn:
         built.filter_chain_match.application_protocols.extend(chain.alpn)
     if chain.termination is not None:
-        built.transport_socket.CopyFrom(server_socket(chain.termination, alpn))
+        built.transport_socket.CopyFrom(server_socket(chain.termination, HTTP_ALPN))
         built.transport_socket_connect_timeout.CopyFrom(common.duration(HANDSHAKE_TIMEOUT))
     return built

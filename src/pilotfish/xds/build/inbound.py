@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar, NamedTuple
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
+from pilotfish.mesh.mutual_tls import MtlsMode
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Record
 from pilotfish.mesh.servers import Termination
@@ -14,16 +16,21 @@ from pilotfish.xds import source
 from pilotfish.xds.build import common, filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
 from pilotfish.xds.build.metrics import Reporter
+from pilotfish.xds.build.mutual_tls import Way, server_of_mesh, ways
 from pilotfish.xds.build.routes import inbound_routes
 from pilotfish.xds.build.tls import HTTP_ALPN, server_socket
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import ProxySettings
 
+SERVER_FIRST_PATIENCE = 1.0
+"""Seconds after which a silent client is taken for one that waits for the server, on workloads with ports for bytes."""
+
 
 class InboundPort(Record):
-    """A port of the workload, the service port through which it is known, and how it speaks.
+    """A port of the workload, the service port through which it is known, how it speaks, and to whom.
 
-    `bind` is the address in the names of its chains, "" for the usual. `tls` ends here; nothing else is taken then.
+    `bind` is the address in the names of its chains, "" for the usual. `tls` of its own ends here: then nothing is
+    taken without TLS.
     """
 
     number: int
@@ -31,16 +38,21 @@ class InboundPort(Record):
     protocol: Protocol
     bind: str = ""
     tls: Termination | None = None
+    mtls: MtlsMode = MtlsMode.PERMISSIVE
 
 
 class VirtualInboundSpec(Record):
-    """The listener to which all captured inbound connections come. Pods of one deployment have equal specs."""
+    """The listener to which all captured inbound connections come. Pods of one deployment have equal specs.
+
+    `mtls` is for ports that no service names.
+    """
 
     type_url: ClassVar[str] = source.LISTENER
 
     wildcard: str
     ports: tuple[InboundPort, ...]
     settings: ProxySettings
+    mtls: MtlsMode = MtlsMode.PERMISSIVE
 
     @property
     def name(self) -> str:
@@ -67,41 +79,70 @@ class BoundInboundSpec(Record):
         return serialise(bound_inbound(self))
 
 
+class _Door(NamedTuple):
+    """What the chains of one port have in common: those of port 0 are for every port that no service names."""
+
+    port: InboundPort
+    http_name: str
+    bytes_name: str
+    stat_prefix: str
+    cluster: str
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """All ways in. TLS of the port's own takes the place of what would come without any."""
+        found = ways(self.port.mtls, self.port.protocol)
+        if self.port.tls is None:
+            return found
+        own = (way._replace(tls=True) for way in ways(MtlsMode.DISABLE, self.port.protocol))
+        return *(way for way in found if way.mutual), *own
+
+
 def virtual_inbound(spec: VirtualInboundSpec) -> listener_pb2.Listener:
-    """One or two chains for each known port, two for all others, and none for the listener's own port (a loop)."""
+    """A chain for each way into each port and into all others, and none for the listener's own port (a loop)."""
     own_port = listener_components_pb2.FilterChain(
         name="virtualInbound-blackhole", filters=[filters.tcp_proxy(names.BLACK_HOLE)]
     )
     own_port.filter_chain_match.destination_port.value = spec.settings.inbound_port
-    listener = _listener(spec.name, spec.wildcard, spec.settings.inbound_port, spec.settings)
-    listener.filter_chains.extend((own_port, *_passthrough(spec)))
-    for port in spec.ports:
-        listener.filter_chains.extend(_chains(spec.wildcard, port, spec.settings))
-    listener.listener_filters.append(filters.original_destination())
-    if encrypted := tuple(sorted(p.number for p in spec.ports if p.tls)):
-        listener.listener_filters.append(filters.tls_inspector(encrypted))
-    declared = (p.number for p in spec.ports if p.protocol is not Protocol.AUTO)
-    listener.listener_filters.append(filters.http_inspector(tuple(sorted({spec.settings.inbound_port, *declared}))))
+    others = _Door(
+        InboundPort(0, 0, Protocol.AUTO, mtls=spec.mtls),
+        "virtualInbound-catchall-http",
+        names.VIRTUAL_INBOUND,
+        names.INBOUND_PASSTHROUGH,
+        names.INBOUND_PASSTHROUGH,
+    )
+    doors = [others, *(_door(spec.wildcard, port) for port in spec.ports)]
+    listener = _listener(spec.name, spec.wildcard, spec.settings.inbound_port, doors, spec.settings)
+    listener.filter_chains.insert(0, own_port)
+    listener.listener_filters.insert(0, filters.original_destination())
     return listener
 
 
 def bound_inbound(spec: BoundInboundSpec) -> listener_pb2.Listener:
     """A listener with the chains of one port."""
-    listener = _listener(spec.name, spec.address, spec.port.number, spec.settings)
-    listener.filter_chains.extend(_chains(spec.address, spec.port, spec.settings))
-    if spec.port.tls is not None:
-        listener.listener_filters.append(filters.tls_inspector())
-    if spec.port.protocol is Protocol.AUTO:
-        listener.listener_filters.append(filters.http_inspector())
-    return listener
+    door = _door(spec.address, spec.port)
+    return _listener(spec.name, spec.address, spec.port.number, [door], spec.settings)
 
 
-def _listener(name: str, address: str, port: int, settings: ProxySettings) -> listener_pb2.Listener:
+def _door(address: str, port: InboundPort) -> _Door:
+    name = names.listener(port.bind or address, port.number)
+    return _Door(port, name, name, f"inbound_{name}", names.inbound(port.number))
+
+
+def _listener(
+    name: str, address: str, port: int, doors: Sequence[_Door], settings: ProxySettings
+) -> listener_pb2.Listener:
     listener = listener_pb2.Listener(
         name=name,
         address=common.socket_address(address, port),
+        filter_chains=[_chain(door, way, settings) for door in doors for way in door.ways],
         traffic_direction=base_pb2.INBOUND,
-        listener_filters_timeout=common.duration(settings.detection_timeout),
+        # What is TLS the HTTP inspector leaves alone, so it comes second.
+        listener_filters=[
+            *_inspector(filters.tls_inspector, lambda way: way.tls, doors, settings),
+            *_inspector(filters.http_inspector, lambda way: way.sniffed, doors, settings),
+        ],
+        listener_filters_timeout=common.duration(_patience(doors, settings)),
         continue_on_listener_filters_timeout=True,
         access_log=listener_access_logs(settings.server.logs) if settings.listener_log else (),
     )
@@ -109,47 +150,54 @@ def _listener(name: str, address: str, port: int, settings: ProxySettings) -> li
     return listener
 
 
-def _chains(address: str, port: InboundPort, settings: ProxySettings) -> list[listener_components_pb2.FilterChain]:
-    name = names.listener(port.bind or address, port.number)
-    cluster = names.inbound(port.number)
-    reporting = settings.server
-    found = []
-    if port.protocol.is_http or port.protocol is Protocol.AUTO:
-        routes = inbound_routes(port.service_port, cluster, grpc=port.protocol.is_grpc)
-        http = filters.inbound_http(f"inbound_{name}", routes, port.protocol, reporting, settings.http)
-        found.append(_chain(name, http, port.number, sniffed=port.protocol is Protocol.AUTO))
-    if not port.protocol.is_http:
-        chain = _chain(name, filters.tcp_proxy(cluster, reporting, Reporter.SERVER), port.number)
+def _inspector(
+    inspector: Callable[[filters.Ports], listener_components_pb2.ListenerFilter],
+    asks: Callable[[Way], bool],
+    doors: Sequence[_Door],
+    settings: ProxySettings,
+) -> Iterator[listener_components_pb2.ListenerFilter]:
+    """A filter that looks at first bytes, on the ports where some way asks what it finds; none where none does."""
+    asked = {door.port.number: any(map(asks, door.ways)) for door in doors}
+    if 0 not in asked:
+        yield from (inspector(filters.EVERYWHERE) for yes in asked.values() if yes)
+        return
+    others = asked.pop(0)
+    differing = {port for port, yes in asked.items() if yes is not others}
+    if others:
+        yield inspector(filters.Ports(tuple(sorted({*differing, settings.inbound_port})), but=True))
+    elif differing:
+        yield inspector(filters.Ports(tuple(sorted(differing))))
+
+
+def _patience(doors: Sequence[_Door], settings: ProxySettings) -> float:
+    """For how many seconds the first bytes are waited for; 0 is for ever, as Istio does it.
+
+    A client that speaks after the server would wait as long, if it comes without TLS to a port that takes either.
+    """
+    if settings.detection_timeout is not None:
+        return settings.detection_timeout
+    silent = any(door.port.protocol.is_opaque and any(way.tls for way in door.ways) for door in doors)
+    return SERVER_FIRST_PATIENCE if silent else 0
+
+
+def _chain(door: _Door, way: Way, settings: ProxySettings) -> listener_components_pb2.FilterChain:
+    port, reporting = door.port, settings.server
+    chain = listener_components_pb2.FilterChain(name=door.http_name if way.http else door.bytes_name)
+    chain.filter_chain_match.transport_protocol = "tls" if way.tls else "raw_buffer"
+    chain.filter_chain_match.application_protocols.extend(way.protocols)
+    if port.number:
+        chain.filter_chain_match.destination_port.value = port.number
+    if way.http:
+        routes = inbound_routes(port.service_port, door.cluster, grpc=port.protocol.is_grpc)
+        secure = way.mutual
+        handler = filters.inbound_http(door.stat_prefix, routes, port.protocol, reporting, settings.http, secure=secure)
+    else:
+        handler = filters.tcp_proxy(door.cluster, reporting, Reporter.SERVER, secure=way.mutual)
         if port.protocol is Protocol.MONGO:
-            chain.filters.insert(0, filters.mongo(cluster))
-        found.append(chain)
-    if port.tls is not None:
-        for chain in found:
-            chain.filter_chain_match.transport_protocol = "tls"
-            chain.transport_socket.CopyFrom(server_socket(settings.tls_defaults.applied(port.tls), HTTP_ALPN))
-    return found
-
-
-def _passthrough(spec: VirtualInboundSpec) -> list[listener_components_pb2.FilterChain]:
-    """For ports that no service names: HTTP where it looks like HTTP, bytes otherwise."""
-    cluster = names.INBOUND_PASSTHROUGH
-    reporting = spec.settings.server
-    routes = inbound_routes(0, cluster, grpc=False)
-    http = filters.inbound_http(cluster, routes, Protocol.AUTO, reporting, spec.settings.http)
-    return [
-        _chain("virtualInbound-catchall-http", http, 0, sniffed=True),
-        _chain(names.VIRTUAL_INBOUND, filters.tcp_proxy(cluster, reporting, Reporter.SERVER), 0),
-    ]
-
-
-def _chain(
-    name: str, network_filter: listener_components_pb2.Filter, port: int, *, sniffed: bool = False
-) -> listener_components_pb2.FilterChain:
-    """A chain for plaintext. Mutual TLS adds its own chains beside it, which match the transport protocol "tls"."""
-    chain = listener_components_pb2.FilterChain(name=name, filters=[network_filter])
-    chain.filter_chain_match.transport_protocol = "raw_buffer"
-    if port:
-        chain.filter_chain_match.destination_port.value = port
-    if sniffed:
-        chain.filter_chain_match.application_protocols.extend(filters.PLAINTEXT_HTTP)
+            chain.filters.append(filters.mongo(door.cluster))
+    chain.filters.append(handler)
+    if way.mutual:
+        chain.transport_socket.CopyFrom(server_of_mesh(settings.mutual_tls))
+    elif port.tls is not None:
+        chain.transport_socket.CopyFrom(server_socket(settings.tls_defaults.applied(port.tls), HTTP_ALPN))
     return chain

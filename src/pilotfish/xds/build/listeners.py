@@ -14,6 +14,7 @@ from pilotfish.xds import source
 from pilotfish.xds.build import common, dynamic, filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
 from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings
+from pilotfish.xds.build.mutual_tls import PLAINTEXT_HTTP
 from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import ProxySettings
@@ -152,7 +153,7 @@ def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.
         lookup = dynamic.by_authority(ipv6=":" in spec.address) if chain.lookup else None
         return listener_components_pb2.FilterChain(
             filter_chain_match=listener_components_pb2.FilterChainMatch(
-                application_protocols=filters.PLAINTEXT_HTTP, transport_protocol="raw_buffer"
+                application_protocols=PLAINTEXT_HTTP, transport_protocol="raw_buffer"
             ),
             filters=[filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.reporting, lookup, spec.http)],
         )

@@ -18,6 +18,9 @@ WORKLOAD_METADATA = "pilotfish.workload"
 SERVICE_METADATA = "pilotfish.service"
 """Where a cluster's metadata says what its service is called in metrics."""
 
+SECURITY_METADATA = "pilotfish.security"
+"""Where a cluster's metadata says by which protocols requests are told from bytes."""
+
 DESTINATION = "outbound|%DOWNSTREAM_LOCAL_PORT%||%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"
 """Envoy's format of the cluster for the address and port that a connection was for, "outbound|80||10.0.0.1"."""
 
@@ -28,6 +31,14 @@ def outbound(port: int, host: str, subset: str = "", *, udp: bool = False) -> st
     Istio has none for UDP.
     """
     return f"{'outbound_udp' if udp else 'outbound'}|{port}|{subset}|{host}"
+
+
+def server_name(cluster: str) -> str:
+    """The server name by which sidecars ask for a cluster, "outbound_.80_._.web.default.svc.cluster.local".
+
+    Istio: BuildDNSSrvSubsetKey.
+    """
+    return cluster.replace("|", "_.")
 
 
 def host_of(cluster: str) -> str:

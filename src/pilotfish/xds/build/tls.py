@@ -16,10 +16,7 @@ from pilotfish.xds.build import common
 from pilotfish.xds.build.secrets import CertificateFileSpec, RootFileSpec
 
 HTTP_ALPN = ("h2", "http/1.1")
-PEER_EXCHANGE_ALPN = ("istio-peer-exchange", *HTTP_ALPN)
-"""What a server of bytes offers to sidecars (Istio)."""
-
-_SOCKET = "envoy.transport_sockets.tls"
+SOCKET = "envoy.transport_sockets.tls"
 _SAN = common_pb2.SubjectAltNameMatcher
 
 
@@ -28,7 +25,7 @@ def server_socket(termination: Termination, alpn: Iterable[str]) -> base_pb2.Tra
     context = tls_pb2.DownstreamTlsContext()
     context.require_client_certificate.value = termination.client is ClientCheck.REQUIRED
     _common(context.common_tls_context, termination, alpn)
-    return base_pb2.TransportSocket(name=_SOCKET, typed_config=common.any_of(context))
+    return base_pb2.TransportSocket(name=SOCKET, typed_config=common.any_of(context))
 
 
 def _common(context: tls_pb2.CommonTlsContext, termination: Termination, alpn: Iterable[str]) -> None:
@@ -72,7 +69,10 @@ def _roots(termination: Termination) -> secret_pb2.SdsSecretConfig | None:
 
 def _validation(termination: Termination) -> common_pb2.CertificateValidationContext:
     context = common_pb2.CertificateValidationContext(
-        match_typed_subject_alt_names=subject_matchers(termination.subject_names),
+        match_typed_subject_alt_names=[
+            *subject_matchers(termination.subject_names),
+            *map(_of_trust_domain, termination.trust_domains),
+        ],
         verify_certificate_spki=termination.key_hashes,
         verify_certificate_hash=termination.certificate_hashes,
     )
@@ -86,6 +86,10 @@ def _validation(termination: Termination) -> common_pb2.CertificateValidationCon
 def subject_matchers(names: Iterable[str]) -> list[common_pb2.SubjectAltNameMatcher]:
     """Matchers for exactly these names, each of the type that its form tells: URI, IP address, email or DNS name."""
     return [_SAN(san_type=_type(name), matcher=string_pb2.StringMatcher(exact=name)) for name in names]
+
+
+def _of_trust_domain(domain: str) -> common_pb2.SubjectAltNameMatcher:
+    return _SAN(san_type=_SAN.URI, matcher=string_pb2.StringMatcher(prefix=f"spiffe://{domain}/"))
 
 
 def _type(name: str) -> common_pb2.SubjectAltNameMatcher.SanType.ValueType:

@@ -5,6 +5,8 @@ Istio: constructUpstreamTLS, setAutoSniAndAutoSanValidation, applyUpstreamProxyP
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2, protocol_pb2, proxy_protocol_pb2
 from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2
@@ -14,12 +16,13 @@ from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from pilotfish.api.networking.tls import ClientTLSSettings
 from pilotfish.mesh.records import Record
 from pilotfish.xds.build import common
-from pilotfish.xds.build.tls import subject_matchers
+from pilotfish.xds.build.endpoints import TAKES_MUTUAL_TLS
+from pilotfish.xds.build.mutual_tls import MutualTls, client_context
+from pilotfish.xds.build.tls import SOCKET, subject_matchers
 
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 """Whom a proxy believes when nobody says whom: those whom its machine does."""
 
-_TLS = "envoy.transport_sockets.tls"
 _PROXY = "envoy.transport_sockets.upstream_proxy_protocol"
 _RAW = "envoy.transport_sockets.raw_buffer"
 
@@ -50,22 +53,51 @@ class Origination(Record):
 
 
 def connect(
-    cluster: cluster_pb2.Cluster, origination: Origination | None, proxy_header: str = "", *, http2: bool = False
+    cluster: cluster_pb2.Cluster, tls: Origination | MutualTls | None, proxy_header: str = "", *, http2: bool = False
 ) -> None:
     """Have the cluster begin connections with a PROXY header of this version ("V1", "V2" or "" for none), then TLS."""
-    socket = base_pb2.TransportSocket(name=_TLS) if origination else base_pb2.TransportSocket(name=_RAW)
-    if origination is not None:
-        socket.typed_config.CopyFrom(common.any_of(_context(origination, http2=http2)))
+    match tls:
+        case MutualTls():
+            secured = _tls(client_context(tls))
+        case Origination():
+            secured = _tls(_context(tls, http2=http2))
+        case None:
+            if proxy_header:
+                cluster.transport_socket.CopyFrom(_headed(_plain(), proxy_header))
+            return
+    if isinstance(tls, MutualTls) and not tls.everywhere:
+        _add_match(cluster, "tlsMode-istio", TAKES_MUTUAL_TLS, _headed(secured, proxy_header))
+        _add_match(cluster, "tlsMode-disabled", {}, _headed(_plain(), proxy_header))
     else:
-        socket.typed_config.CopyFrom(common.any_of(raw_buffer_pb2.RawBuffer()))
-    if proxy_header:
-        version = proxy_protocol_pb2.ProxyProtocolConfig.Version.Value(proxy_header)
-        header = upstream_proxy_protocol_pb2.ProxyProtocolUpstreamTransport(
-            config=proxy_protocol_pb2.ProxyProtocolConfig(version=version), transport_socket=socket
-        )
-        socket = base_pb2.TransportSocket(name=_PROXY, typed_config=common.any_of(header))
-    if proxy_header or origination is not None:
-        cluster.transport_socket.CopyFrom(socket)
+        cluster.transport_socket.CopyFrom(_headed(secured, proxy_header))
+
+
+def _add_match(
+    cluster: cluster_pb2.Cluster, name: str, where: Mapping[str, str], socket: base_pb2.TransportSocket
+) -> None:
+    """Have a socket used with endpoints whose metadata says this."""
+    match = cluster.transport_socket_matches.add(name=name, transport_socket=socket)
+    match.match.SetInParent()
+    match.match.update(where)
+
+
+def _tls(context: tls_pb2.UpstreamTlsContext) -> base_pb2.TransportSocket:
+    return base_pb2.TransportSocket(name=SOCKET, typed_config=common.any_of(context))
+
+
+def _plain() -> base_pb2.TransportSocket:
+    return base_pb2.TransportSocket(name=_RAW, typed_config=common.any_of(raw_buffer_pb2.RawBuffer()))
+
+
+def _headed(socket: base_pb2.TransportSocket, version: str) -> base_pb2.TransportSocket:
+    """A socket with a PROXY header in front of all that it sends, of a version if any."""
+    if not version:
+        return socket
+    number = proxy_protocol_pb2.ProxyProtocolConfig.Version.Value(version)
+    header = upstream_proxy_protocol_pb2.ProxyProtocolUpstreamTransport(
+        config=proxy_protocol_pb2.ProxyProtocolConfig(version=number), transport_socket=socket
+    )
+    return base_pb2.TransportSocket(name=_PROXY, typed_config=common.any_of(header))
 
 
 def _context(origination: Origination, *, http2: bool) -> tls_pb2.UpstreamTlsContext:

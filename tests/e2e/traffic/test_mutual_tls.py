@@ -1,0 +1,152 @@
+"""Mutual TLS between sidecars: with whom it is spoken, who they say they are, and who is not believed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from traffic.cases import Case, case, grpc, http, http2, substituted, tcp
+
+pytestmark = pytest.mark.root
+
+ACCOUNT = "spiffe://cluster.local/ns/traffic/sa/default"
+PEER = {
+    "headers": {"x-forwarded-client-cert": re.compile(rf"^By={ACCOUNT};Hash=[0-9a-f]{{64}};Subject=.*;URI={ACCOUNT}$")}
+}
+NOBODY = {"headers": {"x-forwarded-client-cert": None}}
+"""What a workload is told of a client that came without TLS."""
+
+RULE = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: $name}
+spec: {host: $host, trafficPolicy: {tls: {mode: MODE}}}
+"""
+ENTRY = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: $name}
+spec:
+  hosts: [$name.test]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]
+"""
+OTHERS = "ISTIO_MUTUAL, subjectAltNames: ['spiffe://cluster.local/ns/traffic/sa/somebody-else']"
+NOT_BELIEVED = re.compile("remote connection failure")
+
+CASES = [
+    case(
+        "requests bring the identity of their client",
+        "",
+        http("http://$name/", arrives=PEER),
+        http2("http://$name:81/", arrives=PEER),
+        grpc("http://$name:82", arrives=PEER),
+        http("http://$name:85/", arrives={"protocol": "HTTP/1.1", **PEER}),
+        http2("http://$name:85/", arrives={"protocol": "HTTP/2", **PEER}),
+    ),
+    case(
+        "nobody can say that he is another",
+        "",
+        http(
+            "http://$name/", headers={"x-forwarded-client-cert": "URI=spiffe://cluster.local/ns/a/sa/b"}, arrives=PEER
+        ),
+        http(
+            "http://$host/",
+            client="naked",
+            headers={"x-forwarded-client-cert": "URI=spiffe://cluster.local/ns/a/sa/b"},
+            arrives=NOBODY,
+        ),
+    ),
+    case(
+        "without a sidecar, by whatever protocol",
+        "",
+        http("http://$host/", client="naked", arrives=NOBODY),
+        http2("http://$host:81/", client="naked", arrives=NOBODY),
+        grpc("http://$host:82", client="naked", arrives=NOBODY),
+        tcp("tcp://$host:83", client="naked", arrives={"protocol": "TCP"}),
+        http("http://$host:85/", client="naked", arrives={"protocol": "HTTP/1.1", **NOBODY}),
+        http(
+            "https://$host/",
+            client="naked",
+            tls={"ca": "$pki/ca.pem", "sni": "server.test"},
+            arrives={"sni": "server.test"},
+        ),
+        tcp(
+            "tcp://$host:84",
+            client="naked",
+            listen_first=True,
+            answers={"greeting": re.compile("^hello")},
+            took=(0.9, 5),
+        ),
+    ),
+    case("a rule switches it off", RULE.replace("MODE", "DISABLE"), http("http://$name/", arrives=NOBODY)),
+    case(
+        "a rule asks for it",
+        RULE.replace("MODE", "ISTIO_MUTUAL"),
+        http("http://$name/", arrives=PEER),
+        tcp("tcp://$name:83", arrives={"protocol": "TCP", "body": "ping"}),
+        tcp("tcp://$name:85", arrives={"protocol": "TCP"}),
+        tcp("tcp://$name:84", listen_first=True, took=(0, 0.9), answers={"greeting": re.compile("^hello")}),
+        http("https://$name/", tls={"ca": "$pki/ca.pem", "sni": "server.test"}, arrives={"sni": "server.test"}),
+    ),
+    case(
+        "a server of another name is not believed, nor is one of bytes",
+        RULE.replace("MODE", OTHERS),
+        http("http://$name/", status=503, answers={"body": NOT_BELIEVED}, arrives=None),
+        tcp("tcp://$name:83", error="closed|reset"),
+    ),
+    case(
+        "an endpoint with an account, and one without",
+        ENTRY + "  endpoints: [{address: $b_v1, serviceAccount: default}, {address: $b_v2}]\n",
+        http(
+            "http://$name.test/",
+            count=60,
+            shares={("v1", True): 0.5, ("v2", False): 0.5},
+            by=lambda answer: (answer["echo"]["version"], "x-forwarded-client-cert" in answer["echo"]["headers"]),
+        ),
+        service="",
+    ),
+    case(
+        "an endpoint that is not who it is said to be",
+        ENTRY + "  endpoints: [{address: $b_v1, serviceAccount: somebody-else}]\n",
+        http("http://$name.test/", status=503, answers={"body": NOT_BELIEVED}, arrives=None),
+        service="",
+    ),
+    case(
+        "an entry that names who answers",
+        ENTRY
+        + "  endpoints: [{address: $b_v1, serviceAccount: somebody-else}]\n"
+        + f"  subjectAltNames: ['{ACCOUNT}']\n",
+        http("http://$name.test/", arrives={"version": "v1", **PEER}),
+        service="",
+    ),
+    case(
+        "a WorkloadEntry with an account",
+        ENTRY
+        + """
+  workloadSelector: {labels: {case: $name}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: $name}
+spec: {address: $b_v2, serviceAccount: default, labels: {case: $name}}
+""",
+        http("http://$name.test/", arrives={"version": "v2", **PEER}),
+        service="",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_mutual_tls(case: Case, site: Any) -> None:
+    site.check(case)
+
+
+def test_the_mesh_can_do_without(site: Any) -> None:
+    with site.applied("") as names:
+        with site.configured("enableAutoMtls: false"):
+            site.settle(substituted(http("http://$name/", arrives=NOBODY), names), "no mutual TLS")
+        site.settle(substituted(http("http://$name/", arrives=PEER), names), "mutual TLS")
