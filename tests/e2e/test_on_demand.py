@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import re
 import socket
 import statistics
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,6 +56,14 @@ for destination in sys.argv[1:]:
     with socket.create_connection((destination, 9000), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 200"), destination
+"""
+HOLD_OPEN = """
+import socket, sys
+connection = socket.create_connection((sys.argv[1], 9000), timeout=10)
+print("open", flush=True)
+sys.stdin.readline()
+connection.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n")
+print(connection.recv(100).split()[1].decode(), flush=True)
 """
 SERVICE = """
 apiVersion: v1
@@ -128,6 +138,12 @@ def known(mesh: Any, pod: str) -> set[str]:
     """The hosts of which a pod's Envoy has clusters."""
     pattern = r"^outbound\|9000\|\|(h\d+\.many\.test)::added_via_api"
     return set(re.findall(pattern, clusters_of(mesh, pod), re.MULTILINE))
+
+
+def routes_of(mesh: Any, pod: str) -> str:
+    """The route configurations that a pod's Envoy has."""
+    dump = ("curl", "-s", "127.0.0.1:15000/config_dump?resource=dynamic_route_configs")
+    return str(mesh.kubectl("exec", pod, "-c", "app", "--", *dump))
 
 
 def clusters_of(mesh: Any, pod: str) -> str:
@@ -224,8 +240,48 @@ def test_addresses_that_were_not_looked_up_are_reached(many: Any, tools: Any, ac
             log = many.kubectl("logs", "lazy", "-c", "istio-proxy", "--tail=-1")
             return {line["cluster"] for line in access_lines(log)}
 
-        first = {f"outbound|9000||{ip}", f"outbound|9000||{allocated}"}
+        today = f"{dt.datetime.now(dt.UTC):%Y%m%d}"
+        first = {f"outbound|9000|{today}|{ip}", f"outbound|9000|{today}|{allocated}"}
         later = {f"outbound|9000||{service}", f"outbound|9000||{host_of(150)}"}
         tools.eventually(lambda: first | later <= clusters(), "both ways are in the log")
     finally:
         many.kubectl("delete", "service", "unasked")
+
+
+def test_what_is_not_used_goes_and_what_is_open_stays(many: Any, tools: Any) -> None:
+    """A pod's host goes after its idle time, but for one with an open connection, and comes back when it is wanted."""
+    once, held, unasked = host_of(160), host_of(161), 162
+    idle = json.dumps(["sleep", "infinity"])
+    many.apply(POD.format(name="fleeting", annotations="pilotfish.dev/idle-timeout: 3s", command=idle))
+    try:
+        many.kubectl("wait", "--for=condition=Ready", "pod/fleeting", "--timeout=60s")
+        entry = many.get("serviceentry", f"many-{unasked}")
+        allocated = next(a["value"] for a in entry["status"]["addresses"] if ":" not in a["value"])
+        inside = ("exec", "fleeting", "-c", "app", "--", "python3", "-c")
+        with opened(many, "fleeting", held) as connection:
+            for _ in range(2):
+                assert [curl(many, "fleeting", f"http://{once}:{port}/") for port in (80, 9000)] == ["200", "200"]
+                many.kubectl(*inside, CONNECT, allocated)
+                assert known(many, "fleeting") == {once, held, host_of(unasked)}
+                tools.eventually(lambda: known(many, "fleeting") == {held}, "only what is open is left")
+                tools.eventually(lambda: f"|{allocated}::" not in clusters_of(many, "fleeting"), "the address is gone")
+                assert host_of(160) not in routes_of(many, "fleeting")
+            print("", file=connection.stdin, flush=True)
+            assert connection.stdout.readline() == "200\n"
+        tools.eventually(lambda: known(many, "fleeting") == set(), "nothing is left")
+    finally:
+        many.kubectl("delete", "--ignore-not-found", "pod/fleeting")
+
+
+@contextlib.contextmanager
+def opened(mesh: Any, pod: str, host: str) -> Iterator[Any]:
+    """A process in a pod with an open connection to a host, on which it sends a request when it is told a line."""
+    command = ["kubectl", "exec", "-i", pod, "-c", "app", "--", "python3", "-c", HOLD_OPEN, host]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=mesh.env, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "open\n"
+            yield process
+        finally:
+            process.kill()

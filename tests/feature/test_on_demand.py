@@ -152,7 +152,8 @@ def test_connections_into_the_mesh_without_a_lookup_ask_for_their_cluster(mesh: 
             - object_key: envoy.tcp_proxy.cluster
               format_string:
                 text_format_source:
-                  inline_string: outbound|%DOWNSTREAM_LOCAL_PORT%||%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%
+                  inline_string: >-
+                    outbound|%DOWNSTREAM_LOCAL_PORT%|%START_TIME(%Y%m%d)%|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%
         - name: envoy.filters.network.tcp_proxy
           typed_config:
             "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
@@ -169,8 +170,8 @@ def test_connections_into_the_mesh_without_a_lookup_ask_for_their_cluster(mesh: 
 def test_the_cluster_of_an_address_leads_to_the_hosts_endpoints_or_to_the_address(mesh: Any) -> None:
     mesh.apply(TWO_HOSTS)
     proxy = on_demand(mesh)
-    owned, unowned = "outbound|5432||240.240.0.1", "outbound|5433||240.240.0.1"
-    proxy.config.asked(CLUSTER, [owned, unowned], (), ())
+    owned, unowned = "outbound|5432|20240131|240.240.0.1", "outbound|5433|20240131|240.240.0.1"
+    proxy.config.asked(CLUSTER, [], (), [owned, unowned])
     mesh.apply(TWO_HOSTS.replace("10.0.0.5", "10.0.0.55"))  # and Envoy takes all of it
     assert proxy.names("clusters") == ALWAYS | {
         owned,
@@ -181,3 +182,20 @@ def test_the_cluster_of_an_address_leads_to_the_hosts_endpoints_or_to_the_addres
     assert proxy.get("clusters", owned)["eds_cluster_config"]["service_name"] == "outbound|5432||orders.mesh"
     assert proxy.get("clusters", unowned)["type"] == "ORIGINAL_DST"
     assert "240.240.0.1_5432" in proxy.names("listeners")
+
+
+def test_no_connection_idles_longer_than_what_it_used_is_kept(mesh: Any) -> None:
+    mesh.apply(TWO_HOSTS)
+    brief = mesh.sidecar("brief", metadata={"DNS_CAPTURE": "true", "PILOTFISH_IDLE_TIMEOUT": "90s"})
+    usual, eager = on_demand(mesh), mesh.sidecar("eager", ip="10.0.0.10")
+
+    def manager(proxy: Any) -> Any:
+        chain = proxy.get("listeners", "0.0.0.0_80")["filter_chains"][0]
+        return next(f["typed_config"] for f in chain["filters"] if f["name"].endswith("http_connection_manager"))
+
+    assert manager(brief)["common_http_protocol_options"] == {"idle_timeout": "90s"}
+    for proxy in (usual, eager):
+        assert "common_http_protocol_options" not in manager(proxy), "Envoy's hour"
+    named = brief.get("listeners", "virtualOutbound")["filter_chains"][1]["filters"][0]["typed_config"]
+    (value,) = named["on_new_connection"]
+    assert "|%START_TIME(%Y%m%d%H%M)%|" in value["format_string"]["text_format_source"]["inline_string"]

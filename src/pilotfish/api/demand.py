@@ -6,7 +6,8 @@ named "*/<host>" or "<namespace>/<host>". It is there once the workload's proxy 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 _MARK = "@"
 
@@ -15,6 +16,10 @@ CONFIG_ANNOTATION = "pilotfish.dev/config"
 """On a pod: "eager" asks for everything at once, "on-demand" for what the pod uses."""
 CONFIG_METADATA = "PILOTFISH_CONFIG"
 """The same in a proxy's metadata (the mesh's defaultConfig: `proxyMetadata: {ISTIO_META_PILOTFISH_CONFIG: eager}`)."""
+IDLE_ANNOTATION = "pilotfish.dev/idle-timeout"
+"""On a pod: after what time ("24h") a host that the pod does not use is taken from its proxy; "0s" is never."""
+IDLE_METADATA = "PILOTFISH_IDLE_TIMEOUT"
+"""The same in a proxy's metadata (`proxyMetadata: {ISTIO_META_PILOTFISH_IDLE_TIMEOUT: 1h}`)."""
 
 
 class Demand(NamedTuple):
@@ -34,3 +39,21 @@ def read_demand(resource: str) -> Demand | None:
         return None
     address, _, host = resource.removeprefix(_MARK).partition("/")
     return Demand(address, host) if address and host else None
+
+
+def chosen(metadata: Mapping[str, Any], annotation: str, key: str) -> str:
+    """What a pod says by an annotation, or else by its proxy's metadata; "" where it says nothing.
+
+    `metadata` is a proxy's, as Envoy's node has it.
+    """
+    annotations = metadata.get("ANNOTATIONS")
+    by_default = str(metadata.get(key, ""))
+    return str(annotations.get(annotation, by_default)) if isinstance(annotations, Mapping) else by_default
+
+
+def on_demand(metadata: Mapping[str, Any]) -> bool:
+    """Whether a sidecar gets its configuration on demand: its workload's lookups are seen, and neither its pod (by
+    annotation) nor its ProxyConfig (by metadata) asks for everything at once.
+    """
+    captured = str(metadata.get("DNS_CAPTURE", "")).lower() in ("true", "1")
+    return captured and chosen(metadata, CONFIG_ANNOTATION, CONFIG_METADATA) != EAGER

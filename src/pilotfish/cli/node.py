@@ -12,8 +12,8 @@ from pilotfish.client.http import HTTPClient
 from pilotfish.client.informers import Informers
 from pilotfish.client.kubeconfig import read_kubeconfig
 from pilotfish.home import Home
-from pilotfish.node import certificates
 from pilotfish.node.agent import Agent
+from pilotfish.node.controlplane import ControlPlane
 from pilotfish.node.dns.control import DnsControl
 from pilotfish.node.inotify import raise_limit
 from pilotfish.node.kubelet.app import build_app
@@ -22,7 +22,6 @@ from pilotfish.node.kubelet.server import serve
 from pilotfish.node.meshnetwork import MeshNetwork
 from pilotfish.node.network import ensure_host_network
 from pilotfish.node.networks import HostNetworks
-from pilotfish.node.proxy import Certificate
 from pilotfish.node.servicekeeper import keep_services
 from pilotfish.pki.files import Files
 from pilotfish.serving import Listener, listen
@@ -42,11 +41,8 @@ async def node(home: Home) -> None:
     pair = files.node.load()
     credentials = grpc.ssl_channel_credentials(files.ca.read_bytes(), pair.key, pair.certificate)
 
-    async def certificate(identity: str) -> Certificate:
-        issued = await certificates.obtain(f"127.0.0.1:{settings.xds_port}", credentials, identity)
-        return Certificate(issued.chain.decode(), issued.key.decode(), issued.root.decode())
-
-    agent = Agent(home, settings, client, informers, networks, certificate, networks.sweep)
+    control_plane = ControlPlane(f"127.0.0.1:{settings.xds_port}", credentials)
+    agent = Agent(home, settings, client, informers, networks, control_plane, networks.sweep)
     kubelet = Listener(
         listen(settings.gateway_ip, KUBELET_PORT), files.node_server.certificate, files.node_server.key, files.ca
     )
@@ -62,6 +58,7 @@ async def node(home: Home) -> None:
         await terminated()
         for task in tasks:
             task.cancel()
+    await control_plane.close()
     await client.close()
 
 

@@ -44,6 +44,7 @@ from pilotfish.xds.certificates import RunsOn, certificate_service
 from pilotfish.xds.csds import status_service
 from pilotfish.xds.feed import Feed
 from pilotfish.xds.generator import Generator
+from pilotfish.xds.load_reports import load_report_service
 from pilotfish.xds.server import AdsServer, mutual_tls, serving
 from pilotfish.xds.settings import ALLOCATED_RANGES, ProxySettings
 
@@ -72,6 +73,7 @@ async def serve(home: Home) -> None:
     ads = AdsServer(generator, settings.trust_domain, blame)
     authority = Authority.at(files, name=settings.trust_domain)
     issuer = certificate_service(authority, settings.trust_domain, bound_to(informers.informer(POD)))
+    reports = load_report_service(settings.trust_domain, generator.report_interval, generator.used)
     nodes = Nodes(files.ca, files.api_server_client.certificate, files.api_server_client.key)
     app = build_app(resources, routes=[*stream_routes(resources, nodes), *debug_routes(ads, model, feed, blame)])
     credentials = mutual_tls(files.xds_server.load(), authority.pem)
@@ -97,7 +99,9 @@ async def serve(home: Home) -> None:
             await feed.synced()
             collect_rarely()
             async with serving(
-                (ads.service(), status_service(ads.connections), issuer), f"0.0.0.0:{settings.xds_port}", credentials
+                (ads.service(), status_service(ads.connections), issuer, reports),
+                f"0.0.0.0:{settings.xds_port}",
+                credentials,
             ):
                 await terminated()
             for task in tasks:

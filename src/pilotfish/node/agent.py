@@ -17,9 +17,8 @@ from pilotfish.client.informer import Change, Informer
 from pilotfish.client.informers import Informers
 from pilotfish.home import Home, Settings
 from pilotfish.node import gateway, leases, nodestatus, podsandbox
-from pilotfish.node.nodecontext import Networks, NodeContext
+from pilotfish.node.nodecontext import ControlPlane, Networks, NodeContext
 from pilotfish.node.pod import PodWorker
-from pilotfish.node.proxy import Certificate
 from pilotfish.node.sandbox import PodFolder
 
 log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ class Agent:
         client: Client,
         informers: Informers,
         networks: Networks,
-        certificate: Callable[[str], Awaitable[Certificate]],
+        control_plane: ControlPlane,
         sweep: Sweep,
     ) -> None:
         """`sweep` removes the networks of all pods but those of the given uids."""
@@ -50,7 +49,7 @@ class Agent:
         self._services: Informer[Service] = informers.informer(SERVICE)
         self._workers: dict[str, PodWorker] = {}
         self._node = NodeContext(
-            home, settings, client, self._events, networks, certificate, self._services_seen_from
+            home, settings, client, self._events, networks, control_plane, self._services_seen_from
         )  # fmt: skip
 
     def find(self, namespace: str, name: str) -> PodWorker | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -14,6 +14,7 @@ from pilotfish.client.events import EventRecorder
 from pilotfish.home import Home, Settings
 from pilotfish.node.capture import CaptureSpec
 from pilotfish.node.proxy import Certificate
+from pilotfish.node.usage import Load, Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,28 @@ class Networks(Protocol):
         ...
 
 
+class ControlPlane(Protocol):
+    """What pods need of the control plane."""
+
+    async def certificate(self, identity: str) -> Certificate:
+        """A certificate for an identity (a SPIFFE URI). Raises ApiError."""
+        ...
+
+    async def report(self, node: Node, loads: Mapping[str, Load]) -> float:
+        """Tell what a proxy uses: see `usage.Report`. Raises ApiError."""
+        ...
+
+
 @dataclass(frozen=True)
 class NodeContext:
-    """Shared by all pods of the node. `certificate` gives one for an identity (a SPIFFE URI); it raises ApiError."""
+    """Shared by all pods of the node."""
 
     home: Home
     settings: Settings
     client: Client
     events: EventRecorder
     networks: Networks
-    certificate: Callable[[str], Awaitable[Certificate]]
+    control_plane: ControlPlane
     services: Callable[[str], tuple[Service, ...]]
     """The Services that pods of a namespace are told of in their environment."""
 

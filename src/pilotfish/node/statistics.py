@@ -20,6 +20,9 @@ _REPORTED = (
 
 _REPORTED_SUFFIXES = ("rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied", "downstream_cx_active")
 
+COUNTED = ("upstream_rq_active", "upstream_rq_total")
+"""Of each cluster: the requests and connections in progress, and all that were begun."""
+
 _TAGS = {
     "cluster_name": r"^cluster(\.(.+);)",
     "http_conn_manager_prefix": r"^http\.(((outbound|inbound)_[^;]*;)\.)",
@@ -33,7 +36,8 @@ _TAGS = {
 @dataclass(frozen=True)
 class Statistics:
     """Statistics to keep besides those that every proxy keeps, by their names, and labels to read out of names (Istio:
-    proxyStatsMatcher, extraStatTags). `statsd` is an address "<IP>:<port>", or "".
+    proxyStatsMatcher, extraStatTags). `statsd` is an address "<IP>:<port>", or "". `use`: count what goes to each
+    cluster (COUNTED), for `pilotfish.node.usage`.
     """
 
     prefixes: tuple[str, ...] = ()
@@ -41,6 +45,7 @@ class Statistics:
     regexps: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     statsd: str = ""
+    use: bool = False
 
 
 def statistics(config: ProxyConfig, annotations: Mapping[str, str]) -> Statistics:
@@ -67,7 +72,8 @@ def _listed(text: str) -> tuple[str, ...]:
 def stats_config(more: Statistics) -> dict[str, Any]:
     """The bootstrap's `stats_config`."""
     patterns: list[dict[str, Any]] = [{"prefix": prefix} for prefix in (*_REPORTED, *more.prefixes)]
-    patterns += [{"suffix": suffix} for suffix in (*_REPORTED_SUFFIXES, *more.suffixes)]
+    suffixes = (*_REPORTED_SUFFIXES, *(COUNTED if more.use else ()), *more.suffixes)
+    patterns += [{"suffix": suffix} for suffix in suffixes]
     patterns += [{"safe_regex": {"regex": regexp}} for regexp in (r"vhost\..*\.route\..*", *more.regexps)]
     tags = {**_TAGS, **{tag: rf"({tag}=\.=(.*?);\.;)" for tag in more.tags}}
     return {

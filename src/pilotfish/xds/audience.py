@@ -13,6 +13,7 @@ from pilotfish.mesh.locality import Client
 from pilotfish.mesh.policies import Viewer
 from pilotfish.mesh.records import Labels, Record
 from pilotfish.xds.build import names
+from pilotfish.xds.build.on_demand import OnDemand
 from pilotfish.xds.settings import ProxySettings
 
 
@@ -30,11 +31,18 @@ class Audience(Record):
     locality: str = ""
     patches: tuple[Patch, ...] = ()
     """What EnvoyFilters change of their resources once they are built."""
+    on_demand: OnDemand | None = None
+    """How they ask for what they reach without a lookup; None: they have everything."""
 
     @property
     def anywhere(self) -> Audience:
         """The audience that stands for all namespaces where they make no difference."""
         return _anywhere(self)
+
+    @property
+    def at_home(self) -> Audience:
+        """The audience that stands for all in its namespace, whatever they have of it."""
+        return _at_home(self)
 
     @property
     def viewer(self) -> Viewer:
@@ -53,6 +61,11 @@ class Audience(Record):
     def reaches(self, address: str) -> bool:
         """Whether an address or range is of the audience's IP family."""
         return (":" in address) is self.ipv6
+
+
+@lru_cache(maxsize=4096)
+def _at_home(audience: Audience) -> Audience:
+    return msgspec.structs.replace(audience, on_demand=None)
 
 
 @lru_cache(maxsize=4096)

@@ -5,73 +5,26 @@ workload's proxy gets the host; when it has all of it in force the resource appe
 nothing is to wait for (a proxy that has everything, or the host already) it appears at once. While no proxy is
 connected there (it starts, or comes back) only what was there before stays: the DNS process does not wait for long.
 
-What a workload asked for it keeps as long as it runs: to remove a cluster would end its connections.
+What a workload asked for it keeps as long as it uses it (`pilotfish.xds.usage`).
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable
 
-from pilotfish.api.demand import CONFIG_ANNOTATION, CONFIG_METADATA, EAGER, Demand, read_demand
-from pilotfish.api.protos import NAME_TABLE_TYPE
+from pilotfish.api.demand import Demand, read_demand
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Model, Touched
-from pilotfish.mesh.records import Record
 from pilotfish.xds.build import names
-from pilotfish.xds.parts import Part
+from pilotfish.xds.grants import Asker
+from pilotfish.xds.idle import is_over
 from pilotfish.xds.selection import Selection
-from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, Held, ProxyNode
+from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, Held
+from pilotfish.xds.usage import Usage
 
-
-class GrantSpec(Record):
-    """That a workload's proxy has what was asked for: a name table without a name."""
-
-    name: str
-
-    @property
-    def type_url(self) -> str:
-        return NAME_TABLE_TYPE
-
-    def body(self) -> bytes:
-        return b""
-
-
-def on_demand(node: ProxyNode) -> bool:
-    """Whether a proxy gets its configuration on demand: a sidecar whose workload's lookups are seen, unless its pod
-    (by annotation) or its ProxyConfig (by metadata) asks for everything at once.
-    """
-    captured = str(node.metadata.get("DNS_CAPTURE", "")).lower() in ("true", "1")
-    annotations = node.metadata.get("ANNOTATIONS")
-    by_default = node.metadata.get(CONFIG_METADATA, "")
-    mode = annotations.get(CONFIG_ANNOTATION, by_default) if isinstance(annotations, Mapping) else by_default
-    return node.type == "sidecar" and captured and mode != EAGER
-
-
-class Grants(Part):
-    """The resources of demands that a DNS process has."""
-
-    def __init__(self, resources: Iterable[str] = ()) -> None:
-        super().__init__()
-        for resource in resources:
-            self.put(GrantSpec(resource))
-        self.take_changes()
-
-    def anew(self, model: Model) -> Grants:
-        return Grants(self.entries(NAME_TABLE_TYPE))
-
-
-class Asker(Protocol):
-    """A connected DNS process."""
-
-    def grant(self, resource: str) -> None:
-        """Have the resource of a demand."""
-        ...
-
-    def revoke(self, resource: str) -> None:
-        """Have it no more."""
-        ...
+Clock = Callable[[], float]
 
 
 class User:
@@ -80,9 +33,11 @@ class User:
     Without a `selection` it has everything for the time being.
     """
 
-    def __init__(self, address: str, hostnames: Iterable[str]) -> None:
+    def __init__(self, address: str, idle_time: float = 0.0) -> None:
+        """What it does not use for `idle_time` seconds it does not keep; 0: it keeps everything."""
         self.address = address
-        self.hostnames = set(hostnames)
+        self.usage = Usage(idle_time)
+        self.hostnames: set[str] = set()
         self.reached: dict[str, None] = {}
         """The clusters that it asked for by address and port."""
         self.waiting: set[str] = set()
@@ -103,27 +58,33 @@ class User:
 class Demands:
     """What workloads ask for, by their address."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, clock: Clock = time.monotonic, date: Clock = time.time) -> None:
+        """`clock` says how much time has passed, `date` what the time is; both in seconds."""
         self._model = model
+        self._clock, self._date = clock, date
         self._asking: MultiMap[Demand, tuple[Asker, str]] = MultiMap()  # demand → who waits under which resource name
         self._asked: dict[Asker, dict[str, Demand]] = {}
         self._hosts_at: MultiMap[str, str] = MultiMap()
         self._addresses_of: MultiMap[str, str] = MultiMap()
         self._users: MultiMap[str, User] = MultiMap()
+        self._having: MultiMap[str, User] = MultiMap()
         self._eager: Counter[str] = Counter()
 
     # Sidecars
 
-    def enter(self, address: str) -> User:
-        """A sidecar connects; it begins with what its workload asked for before."""
-        user = User(address, self._hosts_at[address])
-        user.waiting = set(user.hostnames)
+    def enter(self, address: str, idle_time: float = 0.0) -> User:
+        """A sidecar connects; it begins with what its workload asked for before. See `User` for `idle_time`."""
+        user = User(address, idle_time)
         self._users.add(address, user)
+        for hostname in self._hosts_at[address]:
+            self.want(user, hostname)
         return user
 
     def leave(self, user: User) -> None:
         """A sidecar is gone."""
         self._users.remove(user.address, user)
+        for hostname in user.hostnames:
+            self._having.remove(hostname, user)
 
     def enter_eager(self, address: str) -> None:
         """A sidecar connects that has everything."""
@@ -158,16 +119,64 @@ class Demands:
             user.waiting.discard(hostname)
             self._settle(Demand(user.address, hostname))
 
-    def reach(self, user: User, clusters: Iterable[str]) -> bool:
+    def reach(self, user: User, clusters: Iterable[str], kept: Collection[str] = ()) -> bool:
         """A sidecar has connections for addresses that its workload did not look up, and asks for clusters named by
         them. Gives whether it is to be told something.
+
+        With a new stream it asks again for all that it ever asked for. Of what it has not kept, the names of periods
+        that are over were withdrawn, and it has no use for them.
         """
-        new = [name for name in clusters if names.destination(name) and name not in user.reached]
-        for name in new:
+        new = []
+        for name in (*clusters, *kept):
+            found = names.destination(name)
+            if found is None or name in user.reached or (name not in kept and is_over(found.period, self._date())):
+                continue
+            new.append(name)
             user.reached[name] = None
+            user.usage.touch(name, self._clock())
             if user.selection is not None:
                 user.selection.reach(name)
         return bool(new)
+
+    def report(self, address: str, used: Collection[str]) -> list[User]:
+        """A sidecar has used these clusters (by their names in statistics) since the last report, and no others.
+
+        What it has not used for its idle time is withdrawn: `pilotfish.xds.usage` says how. Gives who is to be told.
+        """
+        changed: list[User] = []
+        for user in self._users[address]:
+            self.keep(user)
+            if user.selection is None:
+                continue
+            idle = user.usage.report(user.selection, used, self._clock())
+            for hostname in idle.noticed:
+                self._revoke(Demand(address, hostname))
+            for cluster in idle.clusters:
+                user.reached.pop(cluster, None)
+                user.selection.unreach(cluster)
+            for hostname in idle.hosts:
+                self._give_up(user, hostname)
+            if idle.hosts or idle.clusters:
+                changed.append(user)
+        return changed
+
+    def keep(self, user: User) -> None:
+        """What a sidecar came to have by its connections it has from now on like what its workload asked for."""
+        if user.selection is not None:
+            for hostname in user.selection.hostnames - user.hostnames:
+                self._own(user, hostname)
+
+    def _own(self, user: User, hostname: str) -> None:
+        user.hostnames.add(hostname)
+        self._having.add(hostname, user)
+
+    def _give_up(self, user: User, hostname: str) -> None:
+        """Have a sidecar have a host no more."""
+        self._having.remove(hostname, user)
+        user.hostnames.discard(hostname)
+        user.waiting.discard(hostname)
+        if user.selection is not None:
+            user.selection.remove(hostname)
 
     # DNS processes
 
@@ -198,9 +207,10 @@ class Demands:
 
     def want(self, user: User, hostname: str) -> bool:
         """Have a sidecar have a host; gives whether that is new: then it is to be told, and to be settled."""
+        user.usage.touch(hostname, self._clock())
         if hostname in user.hostnames:
             return False
-        user.hostnames.add(hostname)
+        self._own(user, hostname)
         if user.selection is not None:
             user.selection.add(hostname)
         user.waiting.add(hostname)
@@ -247,21 +257,26 @@ class Demands:
         To be called when the sidecars have been told of the change.
         """
         for key, (before, after) in touched.hosts.items():
-            if (before is None) == (after is None):
-                continue
-            for address in self._addresses_of[key.hostname]:
-                self._changed(Demand(address, key.hostname), there=after is not None)
+            if (before is None) != (after is None):
+                self._changed(key.hostname, there=after is not None)
 
-    def _changed(self, demand: Demand, *, there: bool) -> None:
+    def _changed(self, hostname: str, *, there: bool) -> None:
+        demands = [Demand(address, hostname) for address in self._addresses_of[hostname]]
+        for demand in demands:
+            self._revoke(demand)
+        users = self._having[hostname]
+        if there:
+            for user in users:
+                user.waiting.add(hostname)
+        if there or self._model.definitions(hostname):
+            for user in users:
+                self.settle(user)
+            for demand in demands:
+                self._settle(demand)
+
+    def _revoke(self, demand: Demand) -> None:
         for asker, resource in self._asking[demand]:
             asker.revoke(resource)
-        for user in self._users[demand.address]:
-            if there:
-                user.waiting.add(demand.host)
-        if there or self._model.definitions(demand.host):
-            for user in self._users[demand.address]:
-                self.settle(user)
-            self._settle(demand)
 
 
 def kept_hosts(selection: Selection, type_url: str, kept: Collection[str]) -> set[str]:

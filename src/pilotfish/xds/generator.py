@@ -8,10 +8,12 @@ such a part is told the names of what changed.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
+from pilotfish.api.demand import on_demand
 from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.envoy_filters import Patch
 from pilotfish.mesh.index import MultiMap
@@ -22,12 +24,14 @@ from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds.additions import Additions
 from pilotfish.xds.audience import Audience, scoped
 from pilotfish.xds.audit import Audit
-from pilotfish.xds.demand import Demands, Grants, GrantSpec, User, kept_hosts, on_demand
+from pilotfish.xds.demand import Clock, Demands, User, kept_hosts
 from pilotfish.xds.edge import edge_of
 from pilotfish.xds.entries import Resources
 from pilotfish.xds.gateway import Gateway, GatewayGroup
 from pilotfish.xds.gateways import Gateways
+from pilotfish.xds.grants import Grants, GrantSpec
 from pilotfish.xds.http_settings import of_proxy
+from pilotfish.xds.idle import idle_time, report_interval, terms
 from pilotfish.xds.name_tables import NameTables
 from pilotfish.xds.node_ports import NodePorts
 from pilotfish.xds.parts import Part, differences, merged, specs_of
@@ -73,7 +77,7 @@ class Proxy:
             if kept:
                 self._generator.resumed(self.user, type_url, kept)
             if type_url == CLUSTER:
-                self._generator.reached(self.user, (*subscribed, *kept))
+                self._generator.reached(self.user, subscribed, kept)
 
     def answered(self, held: Held) -> None:
         if self.user is not None:
@@ -98,12 +102,19 @@ class Proxy:
 class Generator:
     """The `ConfigSource` of a mesh. Changes come in through `apply`; all of it runs on one event loop."""
 
-    def __init__(self, model: Model, settings: ProxySettings | None = None, *, audit: bool | None = None) -> None:
-        """`audit` overrides what the environment says (see AUDIT)."""
+    def __init__(
+        self,
+        model: Model,
+        settings: ProxySettings | None = None,
+        *,
+        audit: bool | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """`audit` overrides what the environment says (see AUDIT). `clock` is by what hosts are idle, in seconds."""
         self.model = model
         self.settings = settings or ProxySettings(cluster_domain=model.cluster_domain)
         self._proxies: MultiMap[Part, Proxy] = MultiMap()
-        self.demands = Demands(model)
+        self.demands = Demands(model, clock)
         self._scopes: dict[Audience, Scope] = {}
         self._commons: dict[Audience, Common] = {}
         self._proxyless: dict[Audience, Proxyless] = {}
@@ -120,8 +131,8 @@ class Generator:
     def connect(self, node: ProxyNode, on_change: Callable[[Changes], None]) -> Proxy:
         """The configuration of a node, by its type; one of a type that we do not know gets none."""
         proxy = Proxy(node, on_change, self)
-        if on_demand(node):
-            proxy.user = self.demands.enter(node.ip)
+        if _on_demand(node):
+            proxy.user = self.demands.enter(node.ip, idle_time(node))
         elif node.type == "sidecar":
             self.demands.enter_eager(node.ip)
         self._enter(proxy)
@@ -152,10 +163,18 @@ class Generator:
         if self.demands.resumed(user, kept_hosts(user.selection, type_url, kept)):
             self._settle([user])
 
-    def reached(self, user: User, clusters: Collection[str]) -> None:
+    def reached(self, user: User, clusters: Collection[str], kept: Collection[str]) -> None:
         """A sidecar asks for clusters that are named by addresses that its workload did not look up."""
-        if self.demands.reach(user, clusters):
+        if self.demands.reach(user, clusters, kept):
             self._settle([user])
+
+    def report_interval(self, node: ProxyNode) -> float:
+        """How many seconds pass between reports of what a proxy uses; 0: nobody is to report it."""
+        return report_interval(idle_time(node)) if _on_demand(node) else 0.0
+
+    def used(self, node: ProxyNode, clusters: Collection[str]) -> None:
+        """A sidecar has used these clusters (by their names in statistics) since the last report, and no others."""
+        self._settle(self.demands.report(node.ip, clusters))
 
     def _settle(self, users: Collection[User]) -> None:
         """Tell sidecars what they got new; what is new to none of them need not be waited for."""
@@ -275,7 +294,12 @@ class Generator:
             sidecar = self.model.sidecars.of(node.namespace, labels)
             settings = scoped(settings, sidecar) if sidecar else settings
             egress = sidecar.egress if sidecar else ()
-            return Audience(node.namespace, ":" in node.ip, settings, told_by, egress, locality, patches)
+            audience = Audience(node.namespace, ":" in node.ip, settings, told_by, egress, locality, patches)
+            # Where an unknown destination is refused, so would be a host of the mesh that is reached without a lookup.
+            if not (_on_demand(node) and settings.allow_any):
+                return audience
+            ranges = tuple(filter(audience.reaches, settings.mesh_ranges))
+            return msgspec.structs.replace(audience, on_demand=terms(idle_time(node), ranges, settings.http))
         audience = Audience(node.namespace, ":" in node.ip, settings, told_by, locality=locality, patches=patches)
         # A gateway's labels are what its pod has, and not what it says: they decide which Secrets it gets.
         ours = workload is not None and node.service_account in ("", workload.service_account)
@@ -334,8 +358,9 @@ class Generator:
         return (Additions(patches, gateway=gateway),) if patches else ()
 
     def _outbound(self, audience: Audience, user: User | None) -> tuple[Part, ...]:
-        if user is None or not audience.settings.allow_any:
-            # Where an unknown destination is refused, so would be a host of the mesh that is reached without a lookup.
+        if user is not None:
+            self.demands.keep(user)
+        if user is None or audience.on_demand is None:
             if user is not None:
                 user.selection = None
             if audience not in self._scopes:
@@ -373,6 +398,10 @@ class Generator:
                 case Gateway():
                     self.gateways.discard(part)
         proxy.parts = ()
+
+
+def _on_demand(node: ProxyNode) -> bool:
+    return node.type == "sidecar" and on_demand(node.metadata)
 
 
 def _serves_node_ports(node: ProxyNode) -> bool:

@@ -85,7 +85,7 @@ def outbound(seen: Seen, audience: Audience) -> Outbound:
     """
     if seen.host is None or seen.routings or audience.egress:
         return _outbound(seen, audience)
-    viewer = audience if _at_home(seen.host.service, audience) else audience.anywhere
+    viewer = audience.at_home if _at_home(seen.host.service, audience) else audience.anywhere
     made = _made.setdefault(seen.host, {})
     rule, found = made.get(viewer, (None, None))
     if found is None or rule is not seen.rule:

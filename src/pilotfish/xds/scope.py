@@ -13,7 +13,8 @@ from pilotfish.xds import source
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import ClusterSpec, FixedClusterSpec
-from pilotfish.xds.build.listeners import OutboundListenerSpec, TcpChain, VirtualOutboundSpec
+from pilotfish.xds.build.listeners import Chain, HttpChain, OutboundListenerSpec, TcpChain, VirtualOutboundSpec
+from pilotfish.xds.build.on_demand import OnDemand
 from pilotfish.xds.build.routes import VirtualHostSpec
 from pilotfish.xds.claims import Claims
 from pilotfish.xds.entries import Spec
@@ -202,6 +203,7 @@ class Scope(Part):
                         settings.client,
                         bound=self._claims[address, port].bound,
                         http=settings.http,
+                        on_demand=self._asking(address, chains),
                     )
                 )
             else:
@@ -221,6 +223,13 @@ class Scope(Part):
                 self.put(settings.route_configuration(socket, hosts))
             else:
                 self.drop(source.ROUTE, socket)
+
+    def _asking(self, address: str, chains: tuple[Chain, ...]) -> OnDemand | None:
+        """What a listener must know of configuration on demand; None where it is what everybody else has."""
+        terms = self.audience.on_demand
+        if terms is None or not any(isinstance(chain, HttpChain) for chain in chains):
+            return None
+        return terms if address == self.audience.wildcard or terms.http_idle else None
 
 
 def _endpoints_alone(before: Seen, after: Seen) -> bool:

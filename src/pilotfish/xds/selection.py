@@ -8,7 +8,7 @@ the scope has given their domains.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, KeysView
 
 import msgspec
 
@@ -80,8 +80,7 @@ class Common(_Shown):
         self._on_port: MultiMap[int, Selection] = MultiMap()
         self._reaching: MultiMap[tuple[str, int], Selection] = MultiMap()
         self.show("", frozenset(_FIXED))
-        ranges = tuple(filter(audience.reaches, audience.settings.mesh_ranges))
-        self.put(VirtualOutboundSpec(audience.wildcard, audience.settings, ranges))
+        self.put(VirtualOutboundSpec(audience.wildcard, audience.settings, audience.on_demand))
         there = {url: frozenset(self.scope.entries(url)) for url in (source.LISTENER, source.ROUTE)}
         self._update(frozenset(self.scope.hostnames), there)
         self.take_changes()
@@ -202,7 +201,7 @@ class Selection(_Shown):
         self._hosts: dict[str, Contribution] = {}
         self._members: Counter[str] = Counter()
         self._ports: Counter[int] = Counter()
-        self._reached: dict[str, tuple[str, int]] = {}
+        self._reached: dict[str, names.Destination] = {}
         for hostname in hostnames:
             self.add(hostname)
         for cluster in reached:
@@ -212,11 +211,29 @@ class Selection(_Shown):
     def anew(self, model: Model) -> Selection:
         return Selection(self.common.anew(model), self._hosts, self._reached)
 
+    @property
+    def hostnames(self) -> KeysView[str]:
+        """The hosts that it has, in lower case: those asked for, and those behind the addresses that are reached."""
+        return self._hosts.keys()
+
+    @property
+    def reached(self) -> Collection[str]:
+        """The clusters that are named by an address and port."""
+        return self._reached.keys()
+
+    def clusters_of(self, hostname: str) -> Iterator[str]:
+        """The clusters that a host needs, those of other hosts among them."""
+        return (name for type_url, name in self._hosts[hostname].resources if type_url == source.CLUSTER)
+
+    def behind(self, cluster: str) -> tuple[str, ...]:
+        """The hosts that have a listener where a cluster leads that is reached."""
+        return self.scope.claimants(*self._reached[cluster][:2])
+
     def close(self) -> None:
         """Be told of nothing any more."""
         self.common.leave(self, frozenset(self._members), tuple(self._ports))
         for destination in self._reached.values():
-            self.common.leave_at(self, destination)
+            self.common.leave_at(self, destination[:2])
 
     def add(self, hostname: str) -> None:
         """Have a host, whether it is there yet or not."""
@@ -224,19 +241,33 @@ class Selection(_Shown):
             self._hosts[hostname] = Contribution()
             self._put_routes(self._look_at(hostname))
 
+    def remove(self, hostname: str) -> None:
+        """Have a host no more."""
+        had = self._hosts.pop(hostname, None)
+        if had is not None:
+            self._put_routes(self._exchange(hostname, had, Contribution()))
+
     def reach(self, cluster: str) -> None:
         """Have the cluster of this name if it is an address and port, and the hosts that have a listener there."""
         destination = names.destination(cluster)
         if destination is not None and cluster not in self._reached:
             self._reached[cluster] = destination
-            self.common.enter_at(self, destination)
-            self._connect(cluster, destination)
+            self.common.enter_at(self, destination[:2])
+            self._connect(cluster)
 
-    def _connect(self, cluster: str, destination: tuple[str, int]) -> None:
+    def unreach(self, cluster: str) -> None:
+        """Have a cluster no more; the hosts that it led to stay."""
+        destination = self._reached.pop(cluster, None)
+        if destination is not None:
+            if all(other[:2] != destination[:2] for other in self._reached.values()):
+                self.common.leave_at(self, destination[:2])
+            self.drop(source.CLUSTER, cluster)
+
+    def _connect(self, cluster: str) -> None:
         """The cluster leads where the listener of its address does; without one, to the address itself."""
-        for hostname in self.scope.claimants(*destination):
+        for hostname in self.behind(cluster):
             self.add(hostname)
-        found = self.scope.cluster_at(*destination)
+        found = self.scope.cluster_at(*self._reached[cluster][:2])
         audience = self.common.audience
         if found is not None:
             self.put(msgspec.structs.replace(found, name=cluster, assignment=found.name))
@@ -254,8 +285,8 @@ class Selection(_Shown):
         for hostname in again:
             touched |= self._look_at(hostname)
         self._put_routes(touched)
-        for cluster, destination in self._reached.items():
-            self._connect(cluster, destination)
+        for cluster in self._reached:
+            self._connect(cluster)
 
     def needs(self, hostname: str) -> Iterator[Key]:
         """The resources that a proxy must have before it serves a host."""
@@ -274,6 +305,10 @@ class Selection(_Shown):
         if self.common.is_always(hostname):
             found = Contribution(members=found.members)
         self._hosts[hostname] = found
+        return self._exchange(hostname, before, found)
+
+    def _exchange(self, hostname: str, before: Contribution, found: Contribution) -> set[int]:
+        """Have a host contribute something else; gives the ports whose routes may have changed."""
         ports, had = ({port for port, _ in c.virtual_hosts} for c in (found, before))
         new, left = _recount(self._members, found.members, before.members)
         new_ports, left_ports = _recount(self._ports, ports, had)

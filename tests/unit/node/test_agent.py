@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from pilotfish.node.networks import HostNetworks
 from pilotfish.node.podnetwork import PodNetwork, list_pod_networks
 from pilotfish.node.proxy import Certificate
 from pilotfish.node.sandbox import PodFolder
+from pilotfish.node.usage import Load, Node
 from pilotfish.store.memory import MemoryStore
 
 pytestmark = pytest.mark.root
@@ -48,8 +49,12 @@ class FakeDns:
         self.pods.pop(uid, None)
 
 
-async def no_certificate(identity: str) -> Certificate:
-    raise ServiceUnavailable(f"there is no control plane to certify {identity}")
+class NoControlPlane:
+    async def certificate(self, identity: str) -> Certificate:
+        raise ServiceUnavailable(f"there is no control plane to certify {identity}")
+
+    async def report(self, node: Node, loads: Mapping[str, Load]) -> float:
+        raise ServiceUnavailable(f"there is no control plane to hear of {node}")
 
 
 @dataclasses.dataclass
@@ -66,7 +71,7 @@ class World:
         informers = Informers(self.client)
         networks = await HostNetworks.of(self.mesh, self.dns)
         settings = self.home.settings()
-        agent = Agent(self.home, settings, self.client, informers, networks, no_certificate, networks.sweep)
+        agent = Agent(self.home, settings, self.client, informers, networks, NoControlPlane(), networks.sweep)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(informers.run()), group.create_task(agent.run(10250))]
             yield agent

@@ -76,6 +76,10 @@ def test_more_statistics_are_kept_for_who_asks() -> None:
     assert {"suffix": "rq_total"} in patterns
     assert {"safe_regex": {"regex": "a.b"}} in patterns
     assert {"prefix": "istio_"} in kept(described(pod()))
+    counted = {"suffix": "upstream_rq_total"}
+    assert counted not in kept(described(pod()))
+    assert counted in kept(described(pod(), ISTIO_META_DNS_CAPTURE="true"))
+    assert counted not in kept(described(pod(), ISTIO_META_DNS_CAPTURE="true", ISTIO_META_PILOTFISH_CONFIG="eager"))
 
 
 def test_a_proxy_on_the_hosts_network_keeps_to_its_address_and_sockets() -> None:

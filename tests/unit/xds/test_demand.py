@@ -9,12 +9,11 @@ import pytest
 
 from pilotfish.api import kinds
 from pilotfish.api.decode import decode
-from pilotfish.api.demand import Demand, demand_name, read_demand
+from pilotfish.api.demand import Demand, demand_name, on_demand, read_demand
 from pilotfish.api.meta import Object
 from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.model import Model
 from pilotfish.xds import source
-from pilotfish.xds.demand import on_demand
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import Changes, ProxyNode
@@ -88,7 +87,7 @@ def test_a_demands_name_is_read_back_and_no_hosts_name_is_one() -> None:
     ],
 )
 def test_who_is_on_demand(metadata: Mapping[str, Any], expected: bool) -> None:
-    assert on_demand(ProxyNode("x", "sidecar", "10.0.0.2", "p", "default", metadata)) is expected
+    assert on_demand(metadata) is expected
 
 
 def test_the_answer_waits_for_all_that_the_host_needs() -> None:

@@ -388,22 +388,32 @@ def _check_what_is_used(gateway: Watcher) -> None:
 def test_random_changes_and_lookups(seed: int) -> None:
     """Whatever was asked for when: a proxy on demand has nothing that differs from everything, and lacks nothing."""
     rng = random.Random(seed)
-    generator = Generator(Model(), audit=True)
+    now = 0.0
+    generator = Generator(Model(), audit=True, clock=lambda: now)
     dns = Watcher(generator, node_of("dns", "b", "10.0.0.9"))
     pairs = []
+    metadata = {"DNS_CAPTURE": "true", "PILOTFISH_IDLE_TIMEOUT": "1h"}
     for number, namespace in enumerate("aab", 1):
         node = node_of("sidecar", namespace, f"10.0.0.{number}")
-        lazy = ProxyNode(node.id, node.type, node.ip, node.name, namespace, {"DNS_CAPTURE": "true"})
+        lazy = ProxyNode(node.id, node.type, node.ip, node.name, namespace, metadata)
         pairs.append((Watcher(generator, node), Watcher(generator, lazy)))
     asked: dict[str, set[str]] = {}
     for batch in _batches(rng, 60):
         generator.apply(batch)
+        now += rng.choice((0.0, 600.0, 1800.0))
+        if rng.random() < 0.3:
+            idle = rng.choice(pairs)[1]
+            used = {name for name in idle.config.resources(source.CLUSTER) if rng.random() < 0.5}
+            generator.used(idle.node, used)
+            assert idle.config.user is not None
+            asked.get(idle.node.ip, set()).intersection_update(idle.config.user.hostnames)
         if rng.random() < 0.3:
             demand = Demand(f"10.0.0.{rng.randint(1, 3)}", rng.choice(LOOKED_UP))
             asked.setdefault(demand.address, set()).add(demand.host.lower())
             dns.config.asked(NAME_TABLE_TYPE, [demand_name(demand)], (), ())
         if rng.random() < 0.3:
-            reached = f"outbound|{rng.choice((80, 90, 443))}||10.1.0.{rng.randint(1, 5)}"
+            period = rng.choice(("", "20240131", "2024013112"))
+            reached = f"outbound|{rng.choice((80, 90, 443))}|{period}|10.1.0.{rng.randint(1, 5)}"
             rng.choice(pairs)[1].config.asked(source.CLUSTER, [reached], (), ())
         for eager, lazy in pairs:
             assert not lazy.missed()

@@ -98,10 +98,13 @@ class Demands:
             released.set()
 
     def revoked(self, name: str) -> None:
-        """There is no such resource, or none yet."""
+        """There is no such resource any more, or none yet. Where there was one, the next lookup is a first one."""
         demand = read_demand(name)
         if demand is not None and self._granted.pop(name, None) is not None:
-            self._released[name] = asyncio.Event()
+            del self._released[name]
+            self._of[demand.address].discard(name)
+            if self._subscribe is not None:
+                self._subscribe([], [name])
             self.on_revoked(demand)
 
     def connecting(self, subscribe: Subscribe) -> None:

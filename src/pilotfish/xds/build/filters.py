@@ -102,13 +102,14 @@ def _report_connections(
         config.access_log_options.flush_access_log_on_connected = True
 
 
-def tcp_proxy_on_demand(reporting: Reporting) -> tuple[listener_components_pb2.Filter, ...]:
-    """Bytes to the cluster that is named by the connection's destination, for which Envoy asks when it is first used.
+def tcp_proxy_on_demand(reporting: Reporting, period: str) -> tuple[listener_components_pb2.Filter, ...]:
+    """Bytes to the cluster that is named by the connection's destination (`names.destination_format`), for which Envoy
+    asks when it is first used.
 
     The connection waits for it, and is closed after ON_DEMAND_TIMEOUT without an answer.
     """
     value = set_filter_state_value_pb2.FilterStateValue(object_key="envoy.tcp_proxy.cluster")
-    value.format_string.text_format_source.inline_string = names.DESTINATION
+    value.format_string.text_format_source.inline_string = names.destination_format(period)
     config = tcp_proxy_pb2.TcpProxy(stat_prefix=names.PASSTHROUGH, cluster=names.PASSTHROUGH)
     _report_connections(config, reporting, Reporter.CLIENT)
     config.on_demand.odcds_config.CopyFrom(common.from_ads())

@@ -4,12 +4,14 @@ pathNormalization, ProxyConfig's connectionSettings and proxyHeaders; pilot/pkg/
 
 from __future__ import annotations
 
+import msgspec
 from envoy.config.core.v3 import protocol_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.http.header_formatters.preserve_case.v3 import preserve_case_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
+from pilotfish.api.durations import Duration as Seconds
 from pilotfish.api.proxy_http import ConnectionSettings, ProxyHeaders
 from pilotfish.mesh.records import Record
 from pilotfish.xds.build import common
@@ -38,6 +40,13 @@ class HttpSettings(Record):
     @property
     def on_routes(self) -> RouteHeaders:
         return RouteHeaders(not self.headers.attempt_count.disabled, self.headers.x_forwarded_host.enabled)
+
+    def idle_for(self, seconds: float) -> HttpSettings:
+        """The same where idle connections are closed after so many seconds; 0: when these settings say."""
+        if not seconds:
+            return self
+        connections = msgspec.structs.replace(self.connections, http_idle_timeout=Seconds(seconds))
+        return msgspec.structs.replace(self, connections=connections)
 
 
 AS_EVER = HttpSettings()

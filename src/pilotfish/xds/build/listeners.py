@@ -15,6 +15,7 @@ from pilotfish.xds.build import common, dynamic, filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
 from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings
 from pilotfish.xds.build.mutual_tls import PLAINTEXT_HTTP
+from pilotfish.xds.build.on_demand import OnDemand
 from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import ProxySettings
@@ -69,7 +70,8 @@ Chain = TcpChain | HttpChain
 
 class OutboundListenerSpec(Record):
     """The listener of one destination address (or the wildcard) and port; one that is `bound` has a socket of its own,
-    which clients call (at an address and port, or a Unix socket).
+    which clients call (at an address and port, or a Unix socket). `on_demand` is for proxies whose configuration comes
+    on demand.
     """
 
     type_url: ClassVar[str] = source.LISTENER
@@ -82,6 +84,7 @@ class OutboundListenerSpec(Record):
     reporting: Reporting
     bound: bool = False
     http: HttpSettings = AS_EVER
+    on_demand: OnDemand | None = None
 
     @property
     def name(self) -> str:
@@ -98,8 +101,8 @@ class VirtualOutboundSpec(Record):
 
     wildcard: str
     settings: ProxySettings
-    asked_for: tuple[str, ...] = ()
-    """Ranges whose addresses the control plane is asked about when they have no listener."""
+    on_demand: OnDemand | None = None
+    """For proxies that ask the control plane about addresses that have no listener."""
 
     @property
     def name(self) -> str:
@@ -151,11 +154,12 @@ def outbound_listener(spec: OutboundListenerSpec) -> listener_pb2.Listener:
 def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.FilterChain:
     if isinstance(chain, HttpChain):
         lookup = dynamic.by_authority(ipv6=":" in spec.address) if chain.lookup else None
+        settings = spec.http.idle_for(spec.on_demand.http_idle) if spec.on_demand else spec.http
         return listener_components_pb2.FilterChain(
             filter_chain_match=listener_components_pb2.FilterChainMatch(
                 application_protocols=PLAINTEXT_HTTP, transport_protocol="raw_buffer"
             ),
-            filters=[filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.reporting, lookup, spec.http)],
+            filters=[filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.reporting, lookup, settings)],
         )
     built = listener_components_pb2.FilterChain()
     if chain.lookup_port:
@@ -198,9 +202,10 @@ def virtual_outbound(spec: VirtualOutboundSpec) -> listener_pb2.Listener:
 
 
 def _asked_for(spec: VirtualOutboundSpec) -> Iterator[listener_components_pb2.FilterChain]:
-    if spec.asked_for:
+    if spec.on_demand is not None and spec.on_demand.ranges:
         chain = listener_components_pb2.FilterChain(
-            name="virtualOutbound-on-demand", filters=filters.tcp_proxy_on_demand(spec.settings.client)
+            name="virtualOutbound-on-demand",
+            filters=filters.tcp_proxy_on_demand(spec.settings.client, spec.on_demand.period),
         )
-        chain.filter_chain_match.prefix_ranges.extend(map(common.cidr, spec.asked_for))
+        chain.filter_chain_match.prefix_ranges.extend(map(common.cidr, spec.on_demand.ranges))
         yield chain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import NamedTuple
 
 BLACK_HOLE = "BlackHoleCluster"
 PASSTHROUGH = "PassthroughCluster"
@@ -20,9 +21,6 @@ SERVICE_METADATA = "pilotfish.service"
 
 SECURITY_METADATA = "pilotfish.security"
 """Where a cluster's metadata says by which protocols requests are told from bytes."""
-
-DESTINATION = "outbound|%DOWNSTREAM_LOCAL_PORT%||%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"
-"""Envoy's format of the cluster for the address and port that a connection was for, "outbound|80||10.0.0.1"."""
 
 
 def outbound(port: int, host: str, subset: str = "", *, udp: bool = False) -> str:
@@ -46,15 +44,40 @@ def host_of(cluster: str) -> str:
     return cluster.rpartition("|")[2].lower()
 
 
-def destination(cluster: str) -> tuple[str, int] | None:
-    """The address and port of a cluster that is named by them (see DESTINATION); None for any other name."""
+class Destination(NamedTuple):
+    """An address and port for which a proxy asks, in a period of time ("20240131"; "" where periods do not matter)."""
+
+    address: str
+    port: int
+    period: str = ""
+
+
+def destination(cluster: str) -> Destination | None:
+    """What a cluster stands for that is named by an address and port (`destination_format`); None for other names."""
     kind, _, rest = cluster.partition("|")
-    port, _, address = rest.partition("||")
+    port, _, rest = rest.partition("|")
+    period, _, address = rest.partition("|")
     try:
         ipaddress.ip_address(address)
     except ValueError:
         return None
-    return (address, int(port)) if kind == "outbound" and port.isdecimal() else None
+    if kind != "outbound" or not port.isdecimal() or not (period == "" or period.isdecimal()):
+        return None
+    return Destination(address, int(port), period)
+
+
+def destination_format(period: str) -> str:
+    """Envoy's format of the cluster for a connection's address and port, as in "outbound|80|20240131|10.0.0.1".
+
+    `period` is how the name changes with time, as strftime has it.
+    """
+    when = f"%START_TIME({period})%" if period else ""
+    return f"outbound|%DOWNSTREAM_LOCAL_PORT%|{when}|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"
+
+
+def counted(cluster: str) -> str:
+    """A cluster's name as Envoy's statistics have it."""
+    return cluster.replace(":", "_")
 
 
 def inbound(port: int) -> str:
