@@ -30,12 +30,16 @@ class Field:
 
 @dataclass(frozen=True)
 class Table:
-    """A kind's fields, in the order of its type, and the paths of those that change nothing yet."""
+    """A kind's fields, in the order of its type, and the paths of those that change nothing.
+
+    `neither` are those of them that change nothing in Istio either, with the reason.
+    """
 
     kind: str
     fields: tuple[Field, ...]
     not_honoured: frozenset[str]
     type: type[Struct] = dataclasses.field(compare=False)
+    neither: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     def refused(self, path: str) -> bool:
         """Whether a field, or one that it is within, is among those that change nothing."""
@@ -52,6 +56,10 @@ class Table:
         """Whether there is anything within a field that changes nothing."""
         return self.refused(path) or any(entry.startswith(path) for entry in self.not_honoured)
 
+    def reason(self, path: str) -> str:
+        """Why a field that changes nothing changes nothing in Istio either; nothing where it does."""
+        return self.neither.get(path, "") or self.neither.get(f"{path}[]", "")
+
     @property
     def _whole(self) -> list[str]:
         return [entry.removesuffix("[]") for entry in self.not_honoured if "=" not in entry]
@@ -64,9 +72,9 @@ def tables() -> list[Table]:
         if kind.group in GROUPS:
             spec = fields_of(kind.type)["spec"][1]
             assert spec is not None, f"{kind} has no spec"
-            found.append(Table(kind.kind, leaves(spec, "spec"), kind.not_honoured, kind.type))
-    mesh = meshconfig.MeshConfig
-    return [*found, Table(MESH_CONFIG, leaves(mesh, ""), meshconfig_unused.NOT_HONOURED, mesh)]
+            found.append(Table(kind.kind, leaves(spec, "spec"), kind.without_effect, kind.type, kind.istio_neither))
+    mesh, unused = meshconfig.MeshConfig, meshconfig_unused
+    return [*found, Table(MESH_CONFIG, leaves(mesh, ""), unused.NOT_HONOURED, mesh, unused.ISTIO_NEITHER)]
 
 
 def leaves(cls: type[Struct], path: str) -> tuple[Field, ...]:

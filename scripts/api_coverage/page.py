@@ -11,9 +11,9 @@ from scripts.api_coverage.usage import END_TO_END, FEATURES, Usage
 HEAD = """\
 # What is honoured of Istio's API
 
-Made by `make coverage-page` from the types of the API, from the list of fields that change nothing yet
-(`Kind.not_honoured`, of which `kubectl apply` warns) and from the documents that the tests apply. A field without a
-test counts as not honoured.
+Made by `make coverage-page` from the types of the API, from the lists of fields that change nothing
+(`Kind.not_honoured` and `Kind.istio_neither`, of which `kubectl apply` warns) and from the documents that the tests
+apply. A field without a test counts as not honoured.
 
 - **Configuration** is a test in `tests/feature/`: resources in, exact Envoy configuration out, taken by the real Envoy.
 - **Traffic** is a test in `tests/e2e/`: what arrives through real sidecars.
@@ -21,12 +21,13 @@ test counts as not honoured.
   sets few others.
 - *as `spec.x`*: the same fields as there; tests are those that set any of them here.
 
-| kind | fields | honoured | changes nothing yet | no test |
-| --- | --- | --- | --- | --- |
+| kind | fields | honoured | changes nothing yet | changes nothing in Istio either | no test |
+| --- | --- | --- | --- | --- | --- |
 """
 Named = Mapping[tuple[str, str], Collection[str]]
 NOTHING_NAMED: Named = {}
-YES, NO, UNTESTED = "yes", "no", "no test"
+YES, NO, NEITHER, UNTESTED = "yes", "no", "Istio neither", "no test"
+VERDICTS = (YES, NO, NEITHER, UNTESTED)
 
 
 def page(usage: Usage, before: str = "") -> str:
@@ -35,7 +36,7 @@ def page(usage: Usage, before: str = "") -> str:
     kinds = [(table, list(rows(table, usage, named))) for table in usage.tables.values()]
     summary = []
     for table, lines in kinds:
-        counts = [sum(weight for verdict, weight, _ in lines if verdict == wanted) for wanted in (YES, NO, UNTESTED)]
+        counts = [sum(weight for verdict, weight, _ in lines if verdict == wanted) for wanted in VERDICTS]
         summary.append(f"| [{table.kind}](#{table.kind.lower()}) | {sum(counts)} | {' | '.join(map(str, counts))} |")
     text = HEAD + "\n".join(summary) + "\n"
     for table, lines in kinds:
@@ -81,7 +82,9 @@ def _refused_root(table: Table, path: str) -> str:
 def _refused_row(table: Table, fields: list[Field]) -> tuple[str, int, str]:
     root = _refused_root(table, fields[0].path)
     name = f"`{root}`" if len(fields) == 1 else f"`{root}` and all {len(fields)} fields of it"
-    return NO, len(fields), f"| {name} | {NO} | | |"
+    reason = table.reason(root)
+    verdict = NEITHER if reason else NO
+    return verdict, len(fields), f"| {name} | {verdict}{f': {reason}' if reason else ''} | | |"
 
 
 def _row(table: Table, field: Field, usage: Usage, named: Named) -> tuple[str, int, str]:

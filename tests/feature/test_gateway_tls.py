@@ -244,3 +244,12 @@ def test_certificates_that_were_revoked_and_authorities_that_do_not_matter(
     validation = the_context(gateway)["common_tls_context"]["combined_validation_context"]["default_validation_context"]
     assert validation["crl"] == {"filename": f"{tmp_path}/revoked.pem"}
     assert validation["trust_chain_verification"] == "ACCEPT_UNTRUSTED"
+
+
+def test_a_servers_name_is_that_of_its_statistics(mesh: Any) -> None:
+    gateway = mesh.gateway()
+    text = gateway_yaml("mode: SIMPLE, credentialName: web")
+    mesh.apply(text)
+    assert the_chain(gateway)["filters"][0]["typed_config"]["stat_prefix"] == "outbound_0.0.0.0_443;"
+    mesh.apply(text.replace("- port:", "- name: front\n    port:"))
+    assert the_chain(gateway)["filters"][0]["typed_config"]["stat_prefix"] == "front;"

@@ -94,25 +94,26 @@ VIRTUAL_SERVICE = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "VirtualService", "virtualservices", networking.VirtualService,
     short_names=("vs",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.virtual_service, warn=istio_validation.virtual_service_warnings,
-    not_honoured=istio_validation.VIRTUAL_SERVICE_NOT_HONOURED, columns=columns.VIRTUAL_SERVICE,
+    istio_neither=istio_validation.VIRTUAL_SERVICE_ISTIO_NEITHER, columns=columns.VIRTUAL_SERVICE,
 )  # fmt: skip
 DESTINATION_RULE = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "DestinationRule", "destinationrules", networking.DestinationRule,
     short_names=("dr",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.destination_rule, warn=istio_validation.destination_rule_warnings,
-    not_honoured=istio_validation.DESTINATION_RULE_NOT_HONOURED, columns=columns.DESTINATION_RULE,
+    not_honoured=istio_validation.DESTINATION_RULE_NOT_HONOURED,
+    istio_neither=istio_validation.DESTINATION_RULE_ISTIO_NEITHER, columns=columns.DESTINATION_RULE,
 )  # fmt: skip
 GATEWAY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "Gateway", "gateways", networking.Gateway,
     short_names=("gw",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     name_format="label", validate=istio_validation.gateway, warn=istio_validation.gateway_warnings,
-    not_honoured=istio_validation.GATEWAY_NOT_HONOURED, columns=columns.NAME_AND_AGE,
+    istio_neither=istio_validation.GATEWAY_ISTIO_NEITHER, columns=columns.NAME_AND_AGE,
 )  # fmt: skip
 SIDECAR = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "Sidecar", "sidecars", networking.Sidecar,
     categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.sidecar, warn=istio_validation.sidecar_warnings,
-    columns=columns.NAME_AND_AGE,
+    istio_neither=istio_validation.SIDECAR_ISTIO_NEITHER, columns=columns.NAME_AND_AGE,
 )  # fmt: skip
 WORKLOAD_ENTRY = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "WorkloadEntry", "workloadentries", networking.WorkloadEntry,

@@ -7,8 +7,8 @@ of any. `SCHEME` in `pilotfish.api.kinds` lists them all.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from pilotfish.api.errors import FieldError
@@ -52,7 +52,8 @@ class Kind(Generic[T]):
     `name_format` says what a name may be (apimachinery validation): a DNS-1123 subdomain or label, or a DNS-1035 label.
     `grace_period` makes deletion graceful: given the document and the seconds that the client asked for (or None), it
     says how many seconds the object stays before whoever runs it removes it; 0 removes it at once.
-    `not_honoured` are the paths of valid fields that change nothing yet, e.g. "spec.ports[].targetPort".
+    `not_honoured` are the paths of valid fields that change nothing yet, e.g. "spec.ports[].targetPort";
+    `istio_neither` are those of fields that change nothing in Istio either, with the reason.
     """
 
     group: str
@@ -74,6 +75,12 @@ class Kind(Generic[T]):
     name_format: Literal["subdomain", "label", "dns1035"] = "subdomain"
     grace_period: Callable[[Document, int | None], int] | None = None
     not_honoured: frozenset[str] = frozenset()
+    istio_neither: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def without_effect(self) -> frozenset[str]:
+        """The paths of all fields that change nothing."""
+        return self.not_honoured | self.istio_neither.keys()
 
     @property
     def api_version(self) -> str:

@@ -94,9 +94,9 @@ def check_fields(
 
 def note_not_honoured(kind: AnyKind, document: Document) -> tuple[str, ...]:
     """Set or take away the condition that names the fields without effect; gives a warning for each of them."""
-    if not kind.not_honoured:
+    if not kind.without_effect:
         return ()
-    paths = present_paths(document, kind.not_honoured)
+    paths = present_paths(document, kind.without_effect)
     status = document.get("status") or {}
     conditions = status.get("conditions") or []
     others = [c for c in conditions if c.get("type") != HONOURED]
@@ -108,12 +108,17 @@ def note_not_honoured(kind: AnyKind, document: Document) -> tuple[str, ...]:
         "type": HONOURED,
         "status": "False",
         "reason": "FieldsWithoutEffect",
-        "message": f"these fields are accepted and have no effect yet: {', '.join(paths)}",
+        "message": f"these fields are accepted and have no effect: {', '.join(paths)}",
     }
     held: Document = next((c for c in conditions if c.get("type") == HONOURED), {})
     since = held.get("lastTransitionTime") or timestamp()
     document["status"] = {**status, "conditions": [*others, {**condition, "lastTransitionTime": since}]}
-    return tuple(about(kind, document, f"{path} is accepted and has no effect yet") for path in paths)
+    neither = kind.istio_neither
+    reasons = (f"in Istio neither: {neither[path]}" if path in neither else "yet" for path in paths)
+    return tuple(
+        about(kind, document, f"{path} is accepted and has no effect {reason}")
+        for path, reason in zip(paths, reasons, strict=True)
+    )
 
 
 def about(kind: AnyKind, document: Document, warning: str) -> str:

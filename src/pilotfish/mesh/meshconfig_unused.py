@@ -26,7 +26,6 @@ YET = frozenset(
         "ca",
         "caCertificates",
         "configSources",
-        "defaultTrafficPolicy.outlierDetection.consecutiveErrors",
         "discoverySelectors",
         "enableEnvoyAccessLogService",
         "enablePrometheusMerge",
@@ -78,6 +77,9 @@ ISTIO_NEITHER: Mapping[str, str] = {
     "defaultConfig.tracing.lightstep": _NO_SUCH_TRACER,
     "defaultConfig.tracing.openCensusAgent": _NO_SUCH_TRACER,
     "defaultConfig.tracing.stackdriver": _NO_SUCH_TRACER,
+    "defaultTrafficPolicy.outlierDetection.consecutiveErrors": (
+        "consecutiveGatewayErrors and consecutive5xxErrors took its place"
+    ),
     "extensionProviders[].lightstep": _NO_SUCH_TRACER,
     "extensionProviders[].opencensus": _NO_SUCH_TRACER,
     "extensionProviders[].stackdriver": "Istio has no extension for it any more, and reports nothing",

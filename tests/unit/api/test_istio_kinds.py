@@ -83,14 +83,14 @@ def there_is(cls: type[Struct], path: str) -> bool:
 
 
 def test_what_is_not_honoured_are_fields_that_there_are() -> None:
-    paths = [(kind, path) for kind in SCHEME for path in kind.not_honoured]
+    paths = [(kind, path) for kind in SCHEME for path in kind.without_effect]
     assert [(kind.kind, path) for kind, path in paths if not there_is(kind.type, path)] == []
 
 
 def test_what_is_not_honoured_is_told_of_examples() -> None:
     for document in (document for file in EXAMPLES for document in documents(file)):
         kind = kind_of(document)
-        assert set(present_paths(document, kind.not_honoured)) <= kind.not_honoured
+        assert set(present_paths(document, kind.without_effect)) <= kind.without_effect
 
 
 def test_the_examples_set_every_field_of_every_message() -> None:

@@ -376,18 +376,20 @@ def test_wrong_types_name_the_field() -> None:
 
 
 def test_fields_without_effect_are_named_in_warnings_and_a_condition() -> None:
-    kind = replace(SERVICE_ENTRY, not_honoured=frozenset({"spec.ports[].targetPort"}))
+    unhonoured, neither = frozenset({"spec.ports[].targetPort"}), {"spec.location": "a reason"}
+    kind = replace(SERVICE_ENTRY, not_honoured=unhonoured, istio_neither=neither)
 
     async def test(resources: Resources) -> None:
         port = {"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080}
         spec = {"hosts": ["a.example.com"], "ports": [port], "resolution": "NONE", "location": "MESH_EXTERNAL"}
         written = await resources.create(kind, "default", {"metadata": {"name": "s"}, "spec": spec})
-        assert any("spec.ports[].targetPort" in warning for warning in written.warnings)
+        assert any("spec.ports[].targetPort" in warning and warning.endswith(" yet") for warning in written.warnings)
+        assert any("spec.location" in warning and warning.endswith(": a reason") for warning in written.warnings)
         (condition,) = document_of(written)["status"]["conditions"]
         assert (condition["type"], condition["status"]) == (HONOURED, "False")
         kept = await resources.update(kind, "default", "s", setting(status={}), subresource="status")
         assert document_of(kept)["status"]["conditions"][0]["type"] == HONOURED
-        plain = {**spec, "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}
+        plain = {**spec, "location": None, "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}
         cleared = await resources.update(kind, "default", "s", setting(spec=plain))
         assert cleared.warnings == ()
         assert not document_of(cleared)["status"].get("conditions")

@@ -73,6 +73,15 @@ def test_a_field_that_changes_nothing_is_not_honoured_whatever_tests_set_it() ->
     assert any("`items[]`, as `first` | yes, in part |" in line for _, _, line in found)
 
 
+def test_a_field_that_changes_nothing_in_istio_either_says_why() -> None:
+    known = fields.Table(
+        "Outer", table().fields, frozenset({"first.two", "items[]"}), Outer, {"first.two": "so it is", "items[]": "so"}
+    )
+    found = rows(known, {"first": {"two": ["x"]}})
+    assert (page.NEITHER, 1, "| `first.two` | Istio neither: so it is | | |") in found
+    assert (page.NEITHER, 1, "| `items[]` | Istio neither: so | | |") in found
+
+
 def test_a_test_that_is_named_stays_while_it_is_right() -> None:
     usage = Usage()
     tests = {f"tests/feature/test_x.py::test_{name}" for name in ("one", "two")}

@@ -6,22 +6,23 @@ For each kind there is a function from the typed object to its faults, and for m
 from __future__ import annotations
 
 from pilotfish.api.istio_validation.destination_rule import (
+    DESTINATION_RULE_ISTIO_NEITHER,
     DESTINATION_RULE_NOT_HONOURED,
     destination_rule,
     destination_rule_warnings,
 )
 from pilotfish.api.istio_validation.envoy_filter import ENVOY_FILTER_NOT_HONOURED, envoy_filter, envoy_filter_warnings
-from pilotfish.api.istio_validation.gateway import GATEWAY_NOT_HONOURED, gateway, gateway_warnings
+from pilotfish.api.istio_validation.gateway import GATEWAY_ISTIO_NEITHER, gateway, gateway_warnings
 from pilotfish.api.istio_validation.operator import GATEWAY_COMPONENTS, istio_operator
 from pilotfish.api.istio_validation.proxy_config import proxy_config, proxy_config_warnings
 from pilotfish.api.istio_validation.service_entry import (
     service_entry,
     service_entry_warnings,
 )
-from pilotfish.api.istio_validation.sidecar import sidecar, sidecar_warnings
+from pilotfish.api.istio_validation.sidecar import SIDECAR_ISTIO_NEITHER, sidecar, sidecar_warnings
 from pilotfish.api.istio_validation.telemetry import TELEMETRY_NOT_HONOURED, telemetry, telemetry_warnings
 from pilotfish.api.istio_validation.virtual_service import (
-    VIRTUAL_SERVICE_NOT_HONOURED,
+    VIRTUAL_SERVICE_ISTIO_NEITHER,
     virtual_service,
     virtual_service_warnings,
 )
@@ -32,12 +33,14 @@ from pilotfish.api.istio_validation.workloads import (
 )
 
 __all__ = [
+    "DESTINATION_RULE_ISTIO_NEITHER",
     "DESTINATION_RULE_NOT_HONOURED",
     "ENVOY_FILTER_NOT_HONOURED",
     "GATEWAY_COMPONENTS",
-    "GATEWAY_NOT_HONOURED",
+    "GATEWAY_ISTIO_NEITHER",
+    "SIDECAR_ISTIO_NEITHER",
     "TELEMETRY_NOT_HONOURED",
-    "VIRTUAL_SERVICE_NOT_HONOURED",
+    "VIRTUAL_SERVICE_ISTIO_NEITHER",
     "destination_rule",
     "destination_rule_warnings",
     "envoy_filter",

@@ -23,13 +23,16 @@ from pilotfish.api.one_of import one_of_faults
 _POLICIES = ("spec.trafficPolicy", "spec.subsets[].trafficPolicy")
 _NOT_HONOURED = (
     "loadBalancer.zoneAwareLbSetting",
-    "outlierDetection.consecutiveErrors",  # nor by Istio
     "tls.credentialName",
 )
-DESTINATION_RULE_NOT_HONOURED = frozenset(
-    f"{policy}.{part}{name}" for policy in _POLICIES for part in ("", "portLevelSettings[].") for name in _NOT_HONOURED
-)
+_PARTS = tuple(f"{policy}.{part}" for policy in _POLICIES for part in ("", "portLevelSettings[]."))
+DESTINATION_RULE_NOT_HONOURED = frozenset(f"{part}{name}" for part in _PARTS for name in _NOT_HONOURED)
 """Fields of a DestinationRule that are accepted and change nothing yet."""
+DESTINATION_RULE_ISTIO_NEITHER = {
+    f"{part}outlierDetection.consecutiveErrors": "consecutiveGatewayErrors and consecutive5xxErrors took its place"
+    for part in _PARTS
+}
+"""Fields of a DestinationRule that change nothing in Istio either, and why."""
 
 _MOST_PORT_LEVEL_SETTINGS = 4096
 

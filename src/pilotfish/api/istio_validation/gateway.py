@@ -10,10 +10,12 @@ from pilotfish.api.istio_validation.values import Faults
 from pilotfish.api.networking.gateway import Gateway, Server
 from pilotfish.api.networking.tls import ServerTLSSettings
 
-GATEWAY_NOT_HONOURED = frozenset(
-    {"spec.servers[].defaultEndpoint", "spec.servers[].tls.tlsCertificates[].caCertificates"}
-)
-"""Fields of a Gateway that change nothing, nor do they in Istio: what is given for all certificates counts."""
+GATEWAY_ISTIO_NEITHER = {
+    "spec.servers[].defaultEndpoint": "its API says that it is not implemented",
+    "spec.servers[].port.targetPort": "refused, since a gateway listens on number itself",
+    "spec.servers[].tls.tlsCertificates[].caCertificates": "Envoy has one list of authorities: the server's counts",
+}
+"""Fields of a Gateway that change nothing in Istio either, and why."""
 
 
 def gateway(obj: Gateway) -> Faults:

@@ -19,6 +19,20 @@ from pilotfish.api.networking.sidecar import (
 )
 from pilotfish.api.networking.tls import ServerTLSSettings
 
+_NO_TARGET = "refused, since it has no effect"
+_FILES = "refused, since a sidecar's certificates are files of its pod"
+SIDECAR_ISTIO_NEITHER = {
+    "spec.egress[].port.targetPort": _NO_TARGET,
+    "spec.ingress[].port.targetPort": _NO_TARGET,
+    "spec.ingress[].tls.caCertCredentialName": "a sidecar's certificates are files of its pod",
+    "spec.ingress[].tls.credentialName": _FILES,
+    "spec.ingress[].tls.credentialNames": _FILES,
+    "spec.ingress[].tls.httpsRedirect": "refused, since only gateways redirect",
+    "spec.ingress[].tls.subjectAltNames": "refused, since it is for gateways",
+    "spec.ingress[].tls.tlsCertificates[]": "refused, since a sidecar shows one certificate",
+}
+"""Fields of a Sidecar that change nothing in Istio either, and why."""
+
 _OWN_ADDRESSES = ("", "127.0.0.1", "0.0.0.0", "[::1]", "[::]")
 
 

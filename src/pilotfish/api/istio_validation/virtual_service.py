@@ -26,8 +26,12 @@ from pilotfish.api.one_of import one_of_faults
 MESH = "mesh"
 """The gateway that stands for all sidecars."""
 
-VIRTUAL_SERVICE_NOT_HONOURED = frozenset({"spec.tcp[].match[].sourceSubnet"})
-"""Fields of a VirtualService that are accepted and change nothing (in Istio neither)."""
+VIRTUAL_SERVICE_ISTIO_NEITHER = {
+    "spec.http[].fault.delay.exponentialDelay": "refused, since Envoy has no such delay",
+    "spec.http[].fault.abort.http2Error": "refused, since Envoy cannot abort with an HTTP/2 error",
+    "spec.tcp[].match[].sourceSubnet": "nothing of Istio reads it",
+}
+"""Fields of a VirtualService that change nothing in Istio either, and why."""
 
 
 def virtual_service(obj: VirtualService) -> Faults:
