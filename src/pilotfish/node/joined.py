@@ -54,7 +54,7 @@ def front(group: WorkloadGroup, holder: str, address: str | None) -> Document:
             "ownerReferences": [_owned_by(group, "networking.istio.io/v1", "WorkloadGroup")],
         },
         "spec": {
-            "serviceAccountName": group.spec.template.service_account or "default",
+            "serviceAccountName": account(group),
             "terminationGracePeriodSeconds": 5,
             "containers": [
                 {
@@ -65,6 +65,11 @@ def front(group: WorkloadGroup, holder: str, address: str | None) -> Document:
             ],
         },
     }
+
+
+def account(group: WorkloadGroup) -> str:
+    """The service account of a group's workloads, whose certificate their proxies have."""
+    return group.spec.template.service_account or "default"
 
 
 def entry(group: WorkloadGroup, pod: Pod) -> Document:
@@ -82,7 +87,8 @@ def entry(group: WorkloadGroup, pod: Pod) -> Document:
             "annotations": annotations,
             "ownerReferences": [_owned_by(pod, "v1", "Pod")],
         },
-        "spec": {**template, "address": pod.status.pod_ip, "labels": found},
+        # Also where the group names none: whoever calls the workload knows by it whom to believe.
+        "spec": {**template, "address": pod.status.pod_ip, "labels": found, "serviceAccount": account(group)},
     }
 
 

@@ -66,6 +66,8 @@ def test_the_entry_is_the_template_at_the_fronts_address() -> None:
         "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "tills-x", "uid": "p-1", "controller": True}],
     }
     assert [str(f) for f in kinds.WORKLOAD_ENTRY.validate(decode(kinds.WORKLOAD_ENTRY, entry))] == []
+    anonymous = joined.entry(group(template={"address": "192.0.2.9"}), pod())
+    assert anonymous["spec"]["serviceAccount"] == "default", "the account of its front"
 
 
 def test_an_entry_whose_health_is_checked_says_so() -> None:
