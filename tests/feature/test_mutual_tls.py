@@ -280,6 +280,26 @@ def test_servers_are_told_what_is_inside(mesh: Any, port: int, offered: list[str
     assert told == (None if for_requests is None else {"request_protocols": for_requests})
 
 
+def test_a_port_that_ends_tls_of_its_own_does_not_take_it(mesh: Any) -> None:
+    client = mesh.sidecar()
+    mesh.apply(ONE)
+    client.told()
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: web}
+spec:
+  workloadSelector: {labels: {app: web}}
+  ingress:
+  - {port: {number: 443, protocol: HTTPS, name: https}, tls: {mode: SIMPLE, credentialName: web}}
+  - {port: {number: 80, protocol: HTTP, name: http}}
+""")
+    assert client.told()["endpoints"] == {"outbound|443||web.default.svc.cluster.local"}
+    assert (taking(client, 443), taking(client)) == ({"10.0.0.21": False}, {"10.0.0.21": True})
+    mesh.delete("Sidecar", "web")
+    assert taking(client, 443) == {"10.0.0.21": True}
+
+
 def test_nobody_speaks_it_where_the_mesh_says_so(mesh: Any) -> None:
     client = mesh.sidecar()
     mesh.apply(ONE)

@@ -361,6 +361,6 @@ ingress:
     )
     listener = proxy.get("listeners", "10.0.0.9_9443")
     assert [each["name"] for each in listener["listener_filters"]] == ["envoy.filters.listener.tls_inspector"]
-    context = listener["filter_chains"][-1]["transport_socket"]["typed_config"]["common_tls_context"]
+    context = listener["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
     validation = context["combined_validation_context"]["default_validation_context"]
     assert validation == {"crl": {"filename": f"{tmp_path}/crl"}}

@@ -27,6 +27,8 @@ from pilotfish.mesh.translate import UNIX, Declaration, Slice
 
 Declared = tuple[Declaration, Sequence[Workload]]
 """A declaration, with the workloads that its selector selects."""
+TakesMutualTls = Callable[[Workload, int], bool]
+"""Whether a workload's proxy takes the mesh's mutual TLS at a port."""
 
 
 def assemble(
@@ -34,6 +36,7 @@ def assemble(
     slices: Sequence[Slice],
     workloads: Mapping[WorkloadKey, Workload],
     pods: Callable[[str], Labels],
+    takes_mutual_tls: TakesMutualTls,
     export_to: tuple[str, ...],
     aliases: tuple[str, ...] = (),
 ) -> Host:
@@ -62,8 +65,11 @@ def assemble(
             endpoints = found.setdefault(port.key, {})
             if main.resolution is Resolution.DNS_ROUND_ROBIN and endpoints:
                 continue  # one name is looked up
-            new = [] if service.registry is Registry.EXTERNAL else _from_slices(port, slices, workloads)
-            for endpoint in (*new, *_from_workloads(service, port, (*declaration.endpoints, *selected), pods)):
+            new = (
+                [] if service.registry is Registry.EXTERNAL else _from_slices(port, slices, workloads, takes_mutual_tls)
+            )
+            listed = _from_workloads(service, port, (*declaration.endpoints, *selected), pods, takes_mutual_tls)
+            for endpoint in (*new, *listed):
                 endpoints.setdefault((endpoint.address, endpoint.port), endpoint)
     service = msgspec.structs.replace(
         main,
@@ -91,7 +97,10 @@ def _secured(endpoints: Iterable[Endpoint]) -> Secured:
 
 
 def _from_slices(
-    port: ServicePort, slices: Sequence[Slice], workloads: Mapping[WorkloadKey, Workload]
+    port: ServicePort,
+    slices: Sequence[Slice],
+    workloads: Mapping[WorkloadKey, Workload],
+    takes_mutual_tls: TakesMutualTls,
 ) -> list[Endpoint]:
     found = []
     for part in slices:
@@ -110,14 +119,18 @@ def _from_slices(
                     service_account=workload.service_account if workload else "",
                     hostname=address.hostname,
                     peer=workload.peer if workload else (),
-                    mutual_tls=workload is not None and workload.mutual_tls,
+                    mutual_tls=workload is not None and takes_mutual_tls(workload, number),
                 )
             )
     return found
 
 
 def _from_workloads(
-    service: Service, port: ServicePort, workloads: Iterable[Workload], pods: Callable[[str], Labels]
+    service: Service,
+    port: ServicePort,
+    workloads: Iterable[Workload],
+    pods: Callable[[str], Labels],
+    takes_mutual_tls: TakesMutualTls,
 ) -> Iterable[Endpoint]:
     for workload in workloads:
         if not _addressable(service, workload):
@@ -134,7 +147,7 @@ def _from_workloads(
                 service_account=workload.service_account,
                 network=workload.network,
                 peer=workload.peer or pods(workload.address),
-                mutual_tls=workload.mutual_tls,
+                mutual_tls=takes_mutual_tls(workload, number),
             )
 
 

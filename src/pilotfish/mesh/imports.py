@@ -156,6 +156,24 @@ class Sidecars:
                     return scope
         return None
 
+    @property
+    def ending_tls(self) -> frozenset[str]:
+        """The namespaces whose Sidecars have workloads end TLS of their own."""
+        return frozenset(where for where, scopes in self._scopes.items() if any(map(_ended_ports, scopes.values())))
+
+    def ends_tls(self, namespace: str, labels: Labels, port: int) -> bool:
+        """Whether a workload's proxy ends TLS of its own at a port, and so takes no mutual TLS of the mesh there."""
+        scope = self.of(namespace, labels) if self._scopes else None
+        return scope is not None and port in _ended_ports(scope)
+
+    def reaches(self, where: frozenset[str], namespace: str) -> bool:
+        """Whether the Sidecars of some of these namespaces may be those of workloads of another one."""
+        return namespace in where or self._root in where
+
+
+def _ended_ports(scope: SidecarScope) -> tuple[int, ...]:
+    return tuple(listener.port for listener in scope.ingress if listener.tls is not None)
+
 
 def _scope(key: ObjectKey, obj: networking.Sidecar) -> SidecarScope:
     spec = obj.spec

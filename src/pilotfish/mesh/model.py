@@ -253,7 +253,11 @@ class Model:
                 case networking.Gateway():
                     gateways |= self.gateways.apply(old, new)
                 case networking.Sidecar():
-                    sidecars |= self.sidecars.apply(old, new)
+                    ending = self.sidecars.ending_tls
+                    if self.sidecars.apply(old, new):
+                        sidecars = True
+                        ending |= self.sidecars.ending_tls
+                        dirty.update(key for key in self._hosts if self.sidecars.reaches(ending, key.namespace))
                 case networking.EnvoyFilter():
                     envoy_filters |= self.envoy_filters.apply(old, new)
                 case core.Secret() as obj:
@@ -393,6 +397,9 @@ class Model:
         keys = self._pods_at[address]
         return self._workloads[min(keys)].peer if keys else ()
 
+    def _takes_mutual_tls(self, workload: Workload, port: int) -> bool:
+        return workload.mutual_tls and not self.sidecars.ends_tls(workload.namespace, workload.labels, port)
+
     def _reassemble(self, dirty: set[HostKey]) -> dict[HostKey, tuple[Host | None, Host | None]]:
         touched: dict[HostKey, tuple[Host | None, Host | None]] = {}
         for key in sorted(dirty):
@@ -428,6 +435,7 @@ class Model:
             slices,
             self._workloads,
             self._called,
+            self._takes_mutual_tls,
             self._exports.services,
             self._aliases.of(key.hostname),
         )

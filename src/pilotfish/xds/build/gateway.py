@@ -12,7 +12,7 @@ from pilotfish.mesh.records import Record
 from pilotfish.mesh.reporting import Reporting
 from pilotfish.mesh.servers import Termination
 from pilotfish.xds import source
-from pilotfish.xds.build import common, filters, names
+from pilotfish.xds.build import common, filters, listener_filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
 from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings
 from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy
@@ -84,9 +84,9 @@ def gateway_listener(spec: GatewayListenerSpec) -> listener_pb2.Listener:
     if (limit := spec.http.connections.listener_per_connection_buffer_limit_bytes) is not None:
         listener.per_connection_buffer_limit_bytes.value = limit
     if spec.edge.proxy_protocol:
-        listener.listener_filters.append(filters.proxy_protocol())
+        listener.listener_filters.append(listener_filters.proxy_protocol())
     if any(chain.server_names or chain.termination is not None for chain in spec.chains):
-        listener.listener_filters.append(filters.tls_inspector())
+        listener.listener_filters.append(listener_filters.tls_inspector())
     return listener
 
 

@@ -13,7 +13,7 @@ from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Record
 from pilotfish.mesh.servers import Termination
 from pilotfish.xds import source
-from pilotfish.xds.build import common, filters, names
+from pilotfish.xds.build import common, filters, listener_filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
 from pilotfish.xds.build.metrics import Reporter
 from pilotfish.xds.build.mutual_tls import Way, server_of_mesh, ways
@@ -29,8 +29,8 @@ SERVER_FIRST_PATIENCE = 1.0
 class InboundPort(Record):
     """A port of the workload, the service port through which it is known, how it speaks, and to whom.
 
-    `bind` is the address in the names of its chains, "" for the usual. `tls` of its own ends here: then nothing is
-    taken without TLS.
+    `bind` is the address in the names of its chains, "" for the usual. `tls` of its own ends here; nothing else is
+    taken then.
     """
 
     number: int
@@ -90,12 +90,10 @@ class _Door(NamedTuple):
 
     @property
     def ways(self) -> tuple[Way, ...]:
-        """All ways in. TLS of the port's own takes the place of what would come without any."""
-        found = ways(self.port.mtls, self.port.protocol)
+        """All ways in: those without TLS, with it, where TLS of the port's own ends."""
         if self.port.tls is None:
-            return found
-        own = (way._replace(tls=True) for way in ways(MtlsMode.DISABLE, self.port.protocol))
-        return *(way for way in found if way.mutual), *own
+            return ways(self.port.mtls, self.port.protocol)
+        return tuple(way._replace(tls=True) for way in ways(MtlsMode.DISABLE, self.port.protocol))
 
 
 def virtual_inbound(spec: VirtualInboundSpec) -> listener_pb2.Listener:
@@ -114,7 +112,7 @@ def virtual_inbound(spec: VirtualInboundSpec) -> listener_pb2.Listener:
     doors = [others, *(_door(spec.wildcard, port) for port in spec.ports)]
     listener = _listener(spec.name, spec.wildcard, spec.settings.inbound_port, doors, spec.settings)
     listener.filter_chains.insert(0, own_port)
-    listener.listener_filters.insert(0, filters.original_destination())
+    listener.listener_filters.insert(0, listener_filters.original_destination())
     return listener
 
 
@@ -139,8 +137,8 @@ def _listener(
         traffic_direction=base_pb2.INBOUND,
         # What is TLS the HTTP inspector leaves alone, so it comes second.
         listener_filters=[
-            *_inspector(filters.tls_inspector, lambda way: way.tls, doors, settings),
-            *_inspector(filters.http_inspector, lambda way: way.sniffed, doors, settings),
+            *_inspector(listener_filters.tls_inspector, lambda way: way.tls, doors, settings),
+            *_inspector(listener_filters.http_inspector, lambda way: way.sniffed, doors, settings),
         ],
         listener_filters_timeout=common.duration(_patience(doors, settings)),
         continue_on_listener_filters_timeout=True,
@@ -151,7 +149,7 @@ def _listener(
 
 
 def _inspector(
-    inspector: Callable[[filters.Ports], listener_components_pb2.ListenerFilter],
+    inspector: Callable[[listener_filters.Ports], listener_components_pb2.ListenerFilter],
     asks: Callable[[Way], bool],
     doors: Sequence[_Door],
     settings: ProxySettings,
@@ -159,14 +157,14 @@ def _inspector(
     """A filter that looks at first bytes, on the ports where some way asks what it finds; none where none does."""
     asked = {door.port.number: any(map(asks, door.ways)) for door in doors}
     if 0 not in asked:
-        yield from (inspector(filters.EVERYWHERE) for yes in asked.values() if yes)
+        yield from (inspector(listener_filters.EVERYWHERE) for yes in asked.values() if yes)
         return
     others = asked.pop(0)
     differing = {port for port, yes in asked.items() if yes is not others}
     if others:
-        yield inspector(filters.Ports(tuple(sorted({*differing, settings.inbound_port})), but=True))
+        yield inspector(listener_filters.Ports(tuple(sorted({*differing, settings.inbound_port})), but=True))
     elif differing:
-        yield inspector(filters.Ports(tuple(sorted(differing))))
+        yield inspector(listener_filters.Ports(tuple(sorted(differing))))
 
 
 def _patience(doors: Sequence[_Door], settings: ProxySettings) -> float:

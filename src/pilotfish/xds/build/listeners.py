@@ -11,7 +11,7 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from pilotfish.mesh.records import Record
 from pilotfish.mesh.reporting import Reporting
 from pilotfish.xds import source
-from pilotfish.xds.build import common, dynamic, filters, names
+from pilotfish.xds.build import common, dynamic, filters, listener_filters, names
 from pilotfish.xds.build.access_log import listener_access_logs
 from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings
 from pilotfish.xds.build.mutual_tls import PLAINTEXT_HTTP
@@ -128,9 +128,9 @@ def outbound_listener(spec: OutboundListenerSpec) -> listener_pb2.Listener:
     if not spec.bound:
         listener.bind_to_port.value = False
     if any(isinstance(chain, TcpChain) and chain.server_names for chain in spec.chains):
-        listener.listener_filters.append(filters.tls_inspector())
+        listener.listener_filters.append(listener_filters.tls_inspector())
     if any(isinstance(chain, HttpChain) for chain in spec.chains):
-        listener.listener_filters.append(filters.http_inspector())
+        listener.listener_filters.append(listener_filters.http_inspector())
         listener.listener_filters_timeout.CopyFrom(common.duration(spec.detection_timeout))
     fallback = None
     for chain in spec.chains:
