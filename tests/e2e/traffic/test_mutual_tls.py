@@ -6,7 +6,17 @@ import re
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from pilotfish.home import Home
+from pilotfish.node import proxy
+from pilotfish.node.certificates import WorkloadCertificate
+from pilotfish.node.sandbox import PodFolder
+from pilotfish.pki.authority import Authority
+from pilotfish.pki.files import Files
+from pilotfish.pki.identity import Identity
 from traffic.cases import Case, case, grpc, http, http2, substituted, tcp
 
 pytestmark = pytest.mark.root
@@ -150,3 +160,34 @@ def test_the_mesh_can_do_without(site: Any) -> None:
         with site.configured("enableAutoMtls: false"):
             site.settle(substituted(http("http://$name/", arrives=NOBODY), names), "no mutual TLS")
         site.settle(substituted(http("http://$name/", arrives=PEER), names), "mutual TLS")
+
+
+def certificate_of(home: Home) -> WorkloadCertificate:
+    """Another certificate of the workloads' account, as the node gets them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(ACCOUNT)])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(names, critical=True)
+    request = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    chain = Authority.at(Files(home.pki)).sign_workload(request, Identity.parse(ACCOUNT))
+    plain = serialization.NoEncryption()
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    return WorkloadCertificate(chain, private)
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(site: Any) -> None:
+    """By the client; the server's is taken up in the same way, from the same files."""
+    home = Home(site.mesh.home)
+    pod = site.mesh.get("pod", "a", "-n", "traffic")
+    certificate = certificate_of(home)
+    fingerprint = x509.load_pem_x509_certificates(certificate.chain)[0].fingerprint(hashes.SHA256()).hex()
+    every_time_anew = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: $name}
+spec: {host: $host, trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}}
+"""
+    with site.applied(every_time_anew) as names:
+        site.settle(substituted(http("http://$name/", arrives=PEER), names), "mutual TLS")
+        proxy.write_certificate(PodFolder(home.pods / pod["metadata"]["uid"]), certificate)
+        shown = {"headers": {"x-forwarded-client-cert": re.compile(f"Hash={fingerprint}")}}
+        site.settle(substituted(http("http://$name/", arrives=shown), names), "the new certificate")
