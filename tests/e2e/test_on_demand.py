@@ -71,7 +71,9 @@ kind: Service
 metadata: {name: unasked}
 spec:
   selector: {app: server}
-  ports: [{name: tcp, port: 9000, targetPort: 8080}]
+  ports:
+  - {name: tcp, port: 9000, targetPort: 8080}
+  - {name: http, port: 80, targetPort: 8080}
 """
 
 
@@ -244,6 +246,20 @@ def test_addresses_that_were_not_looked_up_are_reached(many: Any, tools: Any, ac
         first = {f"outbound|9000|{today}|{ip}", f"outbound|9000|{today}|{allocated}"}
         later = {f"outbound|9000||{service}", f"outbound|9000||{host_of(150)}"}
         tools.eventually(lambda: first | later <= clusters(), "both ways are in the log")
+        # Requests come to a listener of many hosts, and ask there.
+        entry = many.get("serviceentry", "many-151")
+        requested = next(a["value"] for a in entry["status"]["addresses"] if ":" not in a["value"])
+        spoofed = ("-H", "x-pilotfish-destination: BlackHoleCluster")
+        for _ in range(2):
+            assert curl(many, "lazy", f"http://{requested}/", *spoofed) == "200"
+            tools.eventually(lambda: host_of(151) in routes_of(many, "lazy"), "its routes came")
+        assert curl(many, "lazy", f"http://{ip}/") == "200"
+        both = {f"outbound|80|{today}|{requested}", f"outbound|80||{host_of(151)}"}
+        tools.eventually(lambda: both <= clusters(), "the second request had its host's routes")
+        # What is not of the mesh asks nobody.
+        server = many.get("pod", "server")["status"]["podIP"]
+        assert curl(many, "lazy", f"http://{server}:8080/", "-H", "Host: elsewhere.test") == "200"
+        assert not re.findall(rf"^outbound\|8080\|.*{re.escape(server)}::", clusters_of(many, "lazy"), re.MULTILINE)
     finally:
         many.kubectl("delete", "service", "unasked")
 

@@ -53,11 +53,26 @@ def test_before_any_lookup_a_proxy_has_the_ports_of_http_and_no_host(mesh: Any, 
         validate_clusters: false
         ignore_port_in_host_matching: true
         max_direct_response_body_size_bytes: 1048576
+        request_headers_to_remove: [x-pilotfish-destination]
         virtual_hosts:
         - name: allow_any
           domains: ["*"]
           include_request_attempt_count: true
           routes:
+          - name: allow_any
+            match:
+              prefix: /
+              filter_state: [{key: pilotfish.networks, string_match: {contains: " 240.240.0.0/16 "}}]
+            route:
+              cluster_header: x-pilotfish-destination
+              timeout: 0s
+              max_stream_duration: {max_stream_duration: 0s, grpc_timeout_header_max: 0s}
+            typed_per_filter_config:
+              envoy.filters.http.on_demand:
+                "@type": type.googleapis.com/envoy.extensions.filters.http.on_demand.v3.PerRouteConfig
+                odcds:
+                  source: {ads: {}, initial_fetch_timeout: 0s, resource_api_version: V3}
+                  timeout: 5s
           - name: allow_any
             match: {prefix: /}
             route:
@@ -199,3 +214,70 @@ def test_no_connection_idles_longer_than_what_it_used_is_kept(mesh: Any) -> None
     named = brief.get("listeners", "virtualOutbound")["filter_chains"][1]["filters"][0]["typed_config"]
     (value,) = named["on_new_connection"]
     assert "|%START_TIME(%Y%m%d%H%M)%|" in value["format_string"]["text_format_source"]["inline_string"]
+
+
+def test_requests_into_the_mesh_without_a_lookup_ask_for_their_cluster(mesh: Any, load: Any) -> None:
+    mesh.apply(TWO_HOSTS)
+    proxy, eager = on_demand(mesh), mesh.sidecar("eager", ip="10.0.0.10")
+    noted, http = proxy.get("listeners", "0.0.0.0_80")["filter_chains"][0]["filters"]
+    assert noted == load("""
+        name: envoy.filters.network.set_filter_state
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config
+          on_new_connection:
+          - object_key: pilotfish.networks
+            factory_key: envoy.string
+            format_string:
+              text_format_source: {inline_string: " %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT(16)% "}
+    """)
+    manager = http["typed_config"]
+    assert manager.pop("early_header_mutation_extensions") == load("""
+        - name: envoy.http.early_header_mutation.header_mutation
+          typed_config:
+            "@type": type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation
+            mutations:
+            - append:
+                header:
+                  key: x-pilotfish-destination
+                  value: >-
+                    outbound|%DOWNSTREAM_LOCAL_PORT%|%START_TIME(%Y%m%d)%|%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%
+                append_action: OVERWRITE_IF_EXISTS_OR_ADD
+    """)
+    assert manager["http_filters"].pop(0) == load("""
+        name: envoy.filters.http.on_demand
+        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.on_demand.v3.OnDemand}
+    """)
+    assert [http] == eager.get("listeners", "0.0.0.0_80")["filter_chains"][0]["filters"]
+
+
+def test_a_request_to_an_address_gets_the_host_that_has_it(mesh: Any) -> None:
+    mesh.apply(TWO_HOSTS)
+    proxy = on_demand(mesh)
+    owned, unowned = "outbound|80|20240131|240.240.0.2", "outbound|81|20240131|240.240.0.2"
+    proxy.config.asked(CLUSTER, [], (), [owned, unowned])
+    mesh.apply(TWO_HOSTS.replace("10.0.0.5", "10.0.0.55"))  # and Envoy takes all of it
+    assert proxy.names("clusters") == ALWAYS | {owned, unowned, "outbound|80||users.mesh"}
+    assert proxy.get("clusters", owned)["eds_cluster_config"]["service_name"] == "outbound|80||users.mesh"
+    assert proxy.get("clusters", unowned)["type"] == "ORIGINAL_DST"
+    assert [host["name"] for host in proxy.get("routes", "80")["virtual_hosts"]] == ["users.mesh:80", "allow_any"]
+
+
+def test_the_first_request_to_an_address_goes_where_no_route_says_anything_in_particular(mesh: Any) -> None:
+    mesh.apply(TWO_HOSTS)
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: users}
+spec:
+  hosts: [users.mesh]
+  http:
+  - {match: [{headers: {new: {exact: "yes"}}}], route: [{destination: {host: users.mesh}}]}
+  - route: [{destination: {host: orders.mesh}}]
+""")
+    proxy = on_demand(mesh)
+    asked = "outbound|80|20240131|240.240.0.2"
+    proxy.config.asked(CLUSTER, [], (), [asked])
+    mesh.apply(TWO_HOSTS.replace("10.0.0.5", "10.0.0.55"))
+    assert proxy.get("clusters", asked)["eds_cluster_config"]["service_name"] == "outbound|80||orders.mesh"
+    mesh.delete("VirtualService", "users")
+    assert proxy.get("clusters", asked)["eds_cluster_config"]["service_name"] == "outbound|80||users.mesh"

@@ -55,6 +55,11 @@ class WantedHost(NamedTuple):
     addresses: tuple[str, ...]
     routes: tuple[Route | HttpRoute, ...]
 
+    @property
+    def fallback(self) -> str:
+        """The cluster of requests of which its routes say nothing in particular; "" where there is none."""
+        return next((cluster for route in reversed(self.routes) for cluster in route.clusters), "")
+
 
 class Outbound(NamedTuple):
     """All that one host contributes."""
@@ -75,6 +80,16 @@ class Outbound(NamedTuple):
         for host in (*self.virtual_hosts, *(host for _, host in self.on_sockets)):
             for route in host.routes:
                 yield from route.clusters
+
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """The addresses and ports of its own to which there are requests."""
+        return tuple((address.strip("[]"), host.port) for host in self.virtual_hosts for address in host.addresses)
+
+    def at(self, address: str, port: int) -> Iterator[WantedHost]:
+        """Its virtual hosts at an address and port."""
+        for host in self.virtual_hosts:
+            if host.port == port and any(address == own.strip("[]") for own in host.addresses):
+                yield host
 
 
 def outbound(seen: Seen, audience: Audience) -> Outbound:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
+
 from pilotfish.mesh.imports import CAPTURED
+from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import Resolution
 from pilotfish.mesh.seen import Seen
@@ -51,6 +54,7 @@ class Scope(Part):
         self._hosts: dict[str, Seen] = {}
         self._tables: dict[int, RouteTable] = {}
         self._claims: dict[tuple[str, int], Claims] = {}
+        self._at: MultiMap[tuple[str, int], str] = MultiMap()  # address and port → hosts with requests to them
         self._sockets: dict[str, RouteTable] = {}
         binds = (listener.binding.address for listener in audience.egress)
         self._shared = frozenset((audience.wildcard, *binds)) - {CAPTURED}
@@ -88,6 +92,7 @@ class Scope(Part):
             now = outbound(after, self.audience) if after else Outbound()
             self.replace((*was.clusters, *was.assignments, *was.routes), (*now.clusters, *now.assignments, *now.routes))
             tables |= self._update_tables(was, now)
+            self._update_addresses(hostname, was, now)
             sockets |= self._update_sockets(was, now)
             listeners |= self._update_claims(hostname, was, now)
         for where in listeners:
@@ -113,8 +118,14 @@ class Scope(Part):
         claims = self._claims.get((address, port))
         return claims.hostnames if claims else ()
 
+    def hosts_at(self, address: str, port: int) -> tuple[str, ...]:
+        """The hosts that are served at an address and port: by a listener there, or by one that many hosts share."""
+        return (*self.claimants(address, port), *self._at[address, port])
+
     def cluster_at(self, address: str, port: int) -> ClusterSpec | None:
-        """The cluster of bytes for an address and port; None where no host has a listener there."""
+        """The cluster of an address and port, where bytes go, or requests of which no route says anything in
+        particular; None where no host is served there.
+        """
         claims = self._claims.get((address, port))
         entries = self.entries(source.CLUSTER)
         for chain in claims.chains() if claims else ():
@@ -122,12 +133,21 @@ class Scope(Part):
             spec = unpatched(found.spec) if found is not None else None
             if isinstance(spec, ClusterSpec):
                 return spec
+        there = (outbound(self._hosts[hostname], self.audience) for hostname in self._at[address, port])
+        for wanted in sorted((host for each in there for host in each.at(address, port)), key=lambda host: host.age):
+            found = entries.get(wanted.fallback)
+            spec = unpatched(found.spec) if found is not None else None
+            if isinstance(spec, ClusterSpec):
+                return spec
         return None
 
     def destinations(self, hostname: str) -> Iterable[tuple[str, int]]:
-        """The addresses and ports at which a host has a part in a listener."""
+        """The addresses and ports at which a host is served."""
         seen = self._hosts.get(hostname)
-        return ((c.address, c.port) for c in outbound(seen, self.audience).claims) if seen is not None else ()
+        if seen is None:
+            return ()
+        found = outbound(seen, self.audience)
+        return (*((claim.address, claim.port) for claim in found.claims), *found.addresses())
 
     def contribution(self, hostname: str) -> Contribution:
         """What a host needs, with what those need that share its listeners, and the clusters of other hosts to which it
@@ -169,6 +189,12 @@ class Scope(Part):
         for host in now.virtual_hosts:
             self._tables.setdefault(host.port, RouteTable()).put(host)
         return {host.port for host in (*was.virtual_hosts, *now.virtual_hosts)}
+
+    def _update_addresses(self, hostname: str, was: Outbound, now: Outbound) -> None:
+        for where in was.addresses():
+            self._at.remove(where, hostname)
+        for where in now.addresses():
+            self._at.add(where, hostname)
 
     def _update_sockets(self, was: Outbound, now: Outbound) -> set[str]:
         if was.on_sockets == now.on_sockets:
@@ -229,7 +255,9 @@ class Scope(Part):
         terms = self.audience.on_demand
         if terms is None or not any(isinstance(chain, HttpChain) for chain in chains):
             return None
-        return terms if address == self.audience.wildcard or terms.http_idle else None
+        if address == self.audience.wildcard:
+            return terms
+        return msgspec.structs.replace(terms, ranges=()) if terms.http_idle else None
 
 
 def _endpoints_alone(before: Seen, after: Seen) -> bool:

@@ -61,7 +61,9 @@ class _Shown(Part):
     def put_routes(self, port: int, hosts: Iterable[VirtualHostSpec]) -> None:
         """Have a route configuration of these virtual hosts for a port that many hosts share."""
         ordered = tuple(sorted(hosts, key=lambda host: host.name))
-        self.put(self.scope.audience.settings.route_configuration(port, ordered))
+        audience = self.scope.audience
+        asked_for = audience.on_demand.ranges if audience.on_demand else ()
+        self.put(audience.settings.route_configuration(port, ordered, asked_for))
 
 
 class Common(_Shown):
@@ -226,8 +228,8 @@ class Selection(_Shown):
         return (name for type_url, name in self._hosts[hostname].resources if type_url == source.CLUSTER)
 
     def behind(self, cluster: str) -> tuple[str, ...]:
-        """The hosts that have a listener where a cluster leads that is reached."""
-        return self.scope.claimants(*self._reached[cluster][:2])
+        """The hosts that are served where a cluster leads that is reached."""
+        return self.scope.hosts_at(*self._reached[cluster][:2])
 
     def close(self) -> None:
         """Be told of nothing any more."""
@@ -264,7 +266,7 @@ class Selection(_Shown):
             self.drop(source.CLUSTER, cluster)
 
     def _connect(self, cluster: str) -> None:
-        """The cluster leads where the listener of its address does; without one, to the address itself."""
+        """The cluster leads where the host of its address is; without one, to the address itself."""
         for hostname in self.behind(cluster):
             self.add(hostname)
         found = self.scope.cluster_at(*self._reached[cluster][:2])

@@ -102,7 +102,9 @@ class ProxySettings(Record):
             preserve_case=speaks_http and self.http.headers.preserve_http1_header_case,
         )
 
-    def route_configuration(self, place: int | str, hosts: tuple[VirtualHostSpec, ...]) -> RouteConfigurationSpec:
+    def route_configuration(
+        self, place: int | str, hosts: tuple[VirtualHostSpec, ...], asked_for: tuple[str, ...] = ()
+    ) -> RouteConfigurationSpec:
         """The routes of a port that all hosts share, or of a Unix socket for all ports."""
         return RouteConfigurationSpec(
             str(place),
@@ -111,6 +113,7 @@ class ProxySettings(Record):
             self.unknown_cluster,
             self.http.on_routes,
             by_port=isinstance(place, str),
+            asked_for=asked_for,
         )
 
     def reserved(self, port: int) -> bool:

@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.reporting import NOTHING, Reporting
-from pilotfish.xds.build import common, names
+from pilotfish.xds.build import common, names, on_demand
 from pilotfish.xds.build.access_log import access_logs, tcp_access_logs
 from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings, apply, forward_certificates
 from pilotfish.xds.build.metrics import Reporter, connection_metrics, request_metrics
@@ -34,9 +34,6 @@ from pilotfish.xds.settings import Edge
 
 SERVER_NAME = "istio-envoy"
 """What servers call themselves in responses, as in Istio."""
-
-ON_DEMAND_TIMEOUT = 5.0
-"""For how many seconds a connection waits for the control plane to say where it goes."""
 
 
 def network_filter(name: str, config: Message) -> listener_components_pb2.Filter:
@@ -92,14 +89,14 @@ def tcp_proxy_on_demand(reporting: Reporting, period: str) -> tuple[listener_com
     """Bytes to the cluster that is named by the connection's destination (`names.destination_format`), for which Envoy
     asks when it is first used.
 
-    The connection waits for it, and is closed after ON_DEMAND_TIMEOUT without an answer.
+    The connection waits for it, and is closed after `on_demand.TIMEOUT` without an answer.
     """
     value = set_filter_state_value_pb2.FilterStateValue(object_key="envoy.tcp_proxy.cluster")
     value.format_string.text_format_source.inline_string = names.destination_format(period)
     config = tcp_proxy_pb2.TcpProxy(stat_prefix=names.PASSTHROUGH, cluster=names.PASSTHROUGH)
     _report_connections(config, reporting, Reporter.CLIENT)
     config.on_demand.odcds_config.CopyFrom(common.from_ads())
-    config.on_demand.timeout.CopyFrom(common.duration(ON_DEMAND_TIMEOUT))
+    config.on_demand.timeout.CopyFrom(common.duration(on_demand.TIMEOUT))
     named = set_filter_state_pb2.Config(on_new_connection=[value])
     return network_filter("set_filter_state", named), network_filter("tcp_proxy", config)
 
@@ -110,12 +107,18 @@ def outbound_http(
     reporting: Reporting,
     lookup: Message | None = None,
     settings: HttpSettings = AS_EVER,
+    terms: on_demand.OnDemand | None = None,
 ) -> listener_components_pb2.Filter:
-    """A connection manager that gets the route configuration `route` over RDS; `lookup` looks names of requests up."""
+    """A connection manager that gets the route configuration `route` over RDS; `lookup` looks names of requests up.
+
+    With `terms` routes may ask the control plane for their clusters (`on_demand.asking_routes`).
+    """
     manager = _manager(stat_prefix, reporting, Reporter.CLIENT, settings)
     if lookup is not None:
         router = manager.http_filters.pop()
         manager.http_filters.extend((_http_filter("dynamic_forward_proxy", lookup), router))
+    if terms is not None:
+        on_demand.let_ask(manager, terms)
     manager.rds.route_config_name = route
     manager.rds.config_source.CopyFrom(common.from_ads())
     return network_filter("http_connection_manager", manager)

@@ -15,7 +15,7 @@ from pilotfish.xds.build import common, dynamic, filters, listener_filters, name
 from pilotfish.xds.build.access_log import listener_access_logs
 from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings
 from pilotfish.xds.build.mutual_tls import PLAINTEXT_HTTP
-from pilotfish.xds.build.on_demand import OnDemand
+from pilotfish.xds.build.on_demand import OnDemand, note_networks
 from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import ProxySettings
@@ -154,12 +154,15 @@ def outbound_listener(spec: OutboundListenerSpec) -> listener_pb2.Listener:
 def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.FilterChain:
     if isinstance(chain, HttpChain):
         lookup = dynamic.by_authority(ipv6=":" in spec.address) if chain.lookup else None
-        settings = spec.http.idle_for(spec.on_demand.http_idle) if spec.on_demand else spec.http
+        terms = spec.on_demand
+        settings = spec.http.idle_for(terms.http_idle) if terms else spec.http
+        asks = terms if terms and terms.ranges else None
+        manager = filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.reporting, lookup, settings, asks)
         return listener_components_pb2.FilterChain(
             filter_chain_match=listener_components_pb2.FilterChainMatch(
                 application_protocols=PLAINTEXT_HTTP, transport_protocol="raw_buffer"
             ),
-            filters=[filters.outbound_http(f"outbound_{spec.name}", chain.route, spec.reporting, lookup, settings)],
+            filters=[note_networks(asks), manager] if asks else [manager],
         )
     built = listener_components_pb2.FilterChain()
     if chain.lookup_port:

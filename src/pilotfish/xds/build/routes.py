@@ -18,6 +18,7 @@ from pilotfish.xds import source
 from pilotfish.xds.build import names
 from pilotfish.xds.build.http_routes import HttpRoute, http_route
 from pilotfish.xds.build.http_settings import RouteHeaders
+from pilotfish.xds.build.on_demand import HEADER, asking_routes
 from pilotfish.xds.build.retries import BY_DEFAULT, Retries, try_again
 from pilotfish.xds.entries import serialise
 
@@ -51,7 +52,8 @@ class VirtualHostSpec(Record):
 class RouteConfigurationSpec(Record):
     """The routes of an outbound listener. `catch_all` (ALLOW_ANY, BLOCK_ALL or "") gets what no virtual host takes; the
     first of them sends it to the cluster `unknown`. `headers` are added to all requests. `by_port`: the port in a
-    request's authority matters.
+    request's authority matters. `asked_for` are ranges about whose addresses the control plane is asked, instead of
+    sending them there.
     """
 
     type_url: ClassVar[str] = source.ROUTE
@@ -62,6 +64,7 @@ class RouteConfigurationSpec(Record):
     unknown: str = names.PASSTHROUGH
     headers: RouteHeaders = RouteHeaders()
     by_port: bool = False
+    asked_for: tuple[str, ...] = ()
 
     def body(self) -> bytes:
         return route_configuration(self)
@@ -71,10 +74,12 @@ def route_configuration(spec: RouteConfigurationSpec) -> bytes:
     """The serialised RouteConfiguration."""
     frame = route_pb2.RouteConfiguration(name=spec.name, ignore_port_in_host_matching=not spec.by_port)
     frame.validate_clusters.value = False
+    if spec.asked_for:
+        frame.request_headers_to_remove.append(HEADER)
     frame.max_direct_response_body_size_bytes.value = _MAX_DIRECT_RESPONSE
     parts = [serialise(frame), *(_field(host, spec.headers) for host in spec.virtual_hosts)]
     if spec.catch_all:
-        parts.append(_framed(_adding(_catch_all(spec.catch_all, spec.unknown), spec.headers)))
+        parts.append(_framed(_adding(_catch_all(spec.catch_all, spec.unknown, spec.asked_for), spec.headers)))
     return b"".join(parts)
 
 
@@ -145,13 +150,15 @@ def _route(spec: Route) -> route_components_pb2.Route:
     return route_components_pb2.Route(name=spec.name, match=route_components_pb2.RouteMatch(prefix="/"), route=action)
 
 
-def _catch_all(name: str, cluster: str) -> route_components_pb2.VirtualHost:
+def _catch_all(name: str, cluster: str, asked_for: tuple[str, ...]) -> route_components_pb2.VirtualHost:
+    routes: list[route_components_pb2.Route] = []
     if name == names.ALLOW_ANY:
         route = _route(Route(cluster, name))
+        routes.extend(asking_routes(route, asked_for))
     else:
         route = route_components_pb2.Route(
             name=name,
             match=route_components_pb2.RouteMatch(prefix="/"),
             direct_response=route_components_pb2.DirectResponseAction(status=502),
         )
-    return route_components_pb2.VirtualHost(name=name, domains=["*"], routes=[route])
+    return route_components_pb2.VirtualHost(name=name, domains=["*"], routes=[*routes, route])
