@@ -2,7 +2,8 @@
 
 The parts of the control plane between the API and the ADS streams run in this process, with `PILOTFISH_AUDIT`'s check
 after every batch of changes: the model and every part of every proxy's configuration made from nothing, and compared.
-Proxies of all kinds come and go, look hosts up and keep a copy of what they are told, which is compared too.
+Proxies of all kinds come and go, look hosts up, use some of them, and keep a copy of what they are told, which is
+compared too.
 """
 
 from __future__ import annotations
@@ -116,6 +117,8 @@ class Run:
         self._rng = random.Random(seed)
         self._tally = Tally()
         self._proxies: list[Watcher] = []
+        self._now = 0.0
+        """Seconds by which hosts are idle."""
 
     async def last(self, seconds: float) -> Tally:
         """Go on for so long. Raises RuntimeError, which says what was done last, when something differs."""
@@ -127,7 +130,8 @@ class Run:
             await self._client.create(NAMESPACE, {"metadata": {"name": namespace}})
         await self._client.create(CONFIG_MAP, _mesh_config(""))
         informers = Informers(self._client)
-        self._generator = Generator(Model(), ProxySettings(mesh_ranges=(SERVICE_NETWORK,)), audit=True)
+        settings = ProxySettings(mesh_ranges=(SERVICE_NETWORK,))
+        self._generator = Generator(Model(), settings, audit=True, clock=lambda: self._now)
         feed = Feed(informers, self._generator)
         did = "nothing yet"
         try:
@@ -215,7 +219,7 @@ class Run:
         labels = {"app": rng.choice("xy"), "version": rng.choice(chaos.SUBSETS)}
         metadata: dict[str, Any] = {"LABELS": labels}
         if kind == "on demand":
-            metadata["DNS_CAPTURE"] = "true"
+            metadata |= {"DNS_CAPTURE": "true", "PILOTFISH_IDLE_TIMEOUT": rng.choice(("30s", "2h"))}
         if kind == "node gateway":
             metadata["LABELS"] = {GATEWAY_LABEL: "node"}
         type_ = {"on demand": "sidecar", "node gateway": "router"}.get(kind, kind)
@@ -235,6 +239,12 @@ class Run:
         users = [watcher for watcher in self._proxies if "DNS_CAPTURE" in watcher.node.metadata]
         if not users:
             return "no lookup"
+        if rng.random() < 0.5:
+            user = rng.choice(users)
+            self._now += rng.choice((0.0, 10.0, 3600.0))
+            used = {name for name in user.config.resources(source.CLUSTER) if rng.random() < 0.5}
+            self._generator.used(user.node, used)
+            return f"{user.node.id} uses {sorted(used)}"
         cluster = f"outbound|{rng.choice((80, 90, 443))}||10.1.0.{rng.randint(1, 5)}"
         rng.choice(users).config.asked(source.CLUSTER, [cluster], (), ())
         return f"connection for {cluster}"

@@ -24,6 +24,7 @@ from pilotfish.mesh.telemetry import Reports
 from pilotfish.xds.additions import Additions
 from pilotfish.xds.audience import Audience, scoped
 from pilotfish.xds.audit import Audit
+from pilotfish.xds.common import Common
 from pilotfish.xds.demand import Clock, Demands, User, kept_hosts
 from pilotfish.xds.edge import edge_of
 from pilotfish.xds.entries import Resources
@@ -38,7 +39,7 @@ from pilotfish.xds.parts import Part, differences, merged, specs_of
 from pilotfish.xds.proxyless import Proxyless
 from pilotfish.xds.reporting import WorkloadReports
 from pilotfish.xds.scope import Scope
-from pilotfish.xds.selection import Common, Selection
+from pilotfish.xds.selection import Selection
 from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import CLUSTER, Changes, Held, ProxyNode, Resource
 from pilotfish.xds.workload import Inbound, InboundIndex, behind, workload_of

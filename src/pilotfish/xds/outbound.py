@@ -85,12 +85,6 @@ class Outbound(NamedTuple):
         """The addresses and ports of its own to which there are requests."""
         return tuple((address.strip("[]"), host.port) for host in self.virtual_hosts for address in host.addresses)
 
-    def at(self, address: str, port: int) -> Iterator[WantedHost]:
-        """Its virtual hosts at an address and port."""
-        for host in self.virtual_hosts:
-            if host.port == port and any(address == own.strip("[]") for own in host.addresses):
-                yield host
-
 
 def outbound(seen: Seen, audience: Audience) -> Outbound:
     """A host's contribution to what proxies of an audience get.

@@ -55,6 +55,11 @@ class RouteTable:
         found = self._hosts.get(name)
         return found if found is not None and found.domains else None
 
+    def owner(self, domain: str) -> WantedHost | None:
+        """Who has a domain; it need not be settled for that."""
+        name = self._owner.get(domain.lower())
+        return self._wanted[name] if name is not None else None
+
     def settle(self) -> frozenset[str]:
         """Decide who has what since the last change; gives the names of the virtual hosts that may differ."""
         changed = frozenset(self._dirty)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import msgspec
 
 from pilotfish.mesh.imports import CAPTURED
-from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import Resolution
 from pilotfish.mesh.seen import Seen
@@ -21,7 +20,7 @@ from pilotfish.xds.build.on_demand import OnDemand
 from pilotfish.xds.build.routes import VirtualHostSpec
 from pilotfish.xds.claims import Claims
 from pilotfish.xds.entries import Spec
-from pilotfish.xds.outbound import Outbound, outbound
+from pilotfish.xds.outbound import Outbound, WantedHost, outbound
 from pilotfish.xds.parts import Part
 from pilotfish.xds.patching import Patching, unpatched
 from pilotfish.xds.route_table import RouteTable
@@ -54,7 +53,6 @@ class Scope(Part):
         self._hosts: dict[str, Seen] = {}
         self._tables: dict[int, RouteTable] = {}
         self._claims: dict[tuple[str, int], Claims] = {}
-        self._at: MultiMap[tuple[str, int], str] = MultiMap()  # address and port → hosts with requests to them
         self._sockets: dict[str, RouteTable] = {}
         binds = (listener.binding.address for listener in audience.egress)
         self._shared = frozenset((audience.wildcard, *binds)) - {CAPTURED}
@@ -92,7 +90,6 @@ class Scope(Part):
             now = outbound(after, self.audience) if after else Outbound()
             self.replace((*was.clusters, *was.assignments, *was.routes), (*now.clusters, *now.assignments, *now.routes))
             tables |= self._update_tables(was, now)
-            self._update_addresses(hostname, was, now)
             sockets |= self._update_sockets(was, now)
             listeners |= self._update_claims(hostname, was, now)
         for where in listeners:
@@ -120,26 +117,29 @@ class Scope(Part):
 
     def hosts_at(self, address: str, port: int) -> tuple[str, ...]:
         """The hosts that are served at an address and port: by a listener there, or by one that many hosts share."""
-        return (*self.claimants(address, port), *self._at[address, port])
+        wanted = self._wanted_at(address, port)
+        requested = (_hostname(wanted.name),) if wanted is not None else ()
+        return tuple(dict.fromkeys((*self.claimants(address, port), *requested)))
 
     def cluster_at(self, address: str, port: int) -> ClusterSpec | None:
         """The cluster of an address and port, where bytes go, or requests of which no route says anything in
         particular; None where no host is served there.
         """
         claims = self._claims.get((address, port))
-        entries = self.entries(source.CLUSTER)
-        for chain in claims.chains() if claims else ():
-            found = entries.get(chain.clusters[0]) if isinstance(chain, TcpChain) else None
-            spec = unpatched(found.spec) if found is not None else None
-            if isinstance(spec, ClusterSpec):
-                return spec
-        there = (outbound(self._hosts[hostname], self.audience) for hostname in self._at[address, port])
-        for wanted in sorted((host for each in there for host in each.at(address, port)), key=lambda host: host.age):
-            found = entries.get(wanted.fallback)
+        chains = claims.chains() if claims else ()
+        wanted = self._wanted_at(address, port)
+        clusters = [chain.clusters[0] for chain in chains if isinstance(chain, TcpChain)]
+        for name in (*clusters, *([wanted.fallback] if wanted is not None else ())):
+            found = self.entries(source.CLUSTER).get(name)
             spec = unpatched(found.spec) if found is not None else None
             if isinstance(spec, ClusterSpec):
                 return spec
         return None
+
+    def _wanted_at(self, address: str, port: int) -> WantedHost | None:
+        """The virtual host that has an address among its domains."""
+        table = self._tables.get(port)
+        return table.owner(f"[{address}]" if ":" in address else address) if table is not None else None
 
     def destinations(self, hostname: str) -> Iterable[tuple[str, int]]:
         """The addresses and ports at which a host is served."""
@@ -189,12 +189,6 @@ class Scope(Part):
         for host in now.virtual_hosts:
             self._tables.setdefault(host.port, RouteTable()).put(host)
         return {host.port for host in (*was.virtual_hosts, *now.virtual_hosts)}
-
-    def _update_addresses(self, hostname: str, was: Outbound, now: Outbound) -> None:
-        for where in was.addresses():
-            self._at.remove(where, hostname)
-        for where in now.addresses():
-            self._at.add(where, hostname)
 
     def _update_sockets(self, was: Outbound, now: Outbound) -> set[str]:
         if was.on_sockets == now.on_sockets:
