@@ -65,6 +65,31 @@ sys.stdin.readline()
 connection.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n")
 print(connection.recv(100).split()[1].decode(), flush=True)
 """
+VISIT = """
+import http.client, json, random, socket, sys, threading
+done, found = threading.Event(), []
+def visit(host, port, looks_up):
+    address = socket.gethostbyname(host)
+    while not done.wait(random.uniform(1.8, 2.8)):
+        try:
+            address = socket.gethostbyname(host) if looks_up else address
+            connection = http.client.HTTPConnection(address, port, timeout=10)
+            connection.request("GET", "/", headers={"Host": host})
+            found.append((host, port, connection.getresponse().status))
+            connection.close()
+        except OSError as error:
+            found.append((host, port, str(error)))
+hosts = iter(sys.argv[1:])
+ways = [(next(hosts), port, looks_up) for port in (80, 9000) for looks_up in (True, False) for _ in range(2)]
+threads = [threading.Thread(target=visit, args=way) for way in ways]
+for thread in threads:
+    thread.start()
+sys.stdin.readline()
+done.set()
+for thread in threads:
+    thread.join()
+print(json.dumps(found))
+"""
 SERVICE = """
 apiVersion: v1
 kind: Service
@@ -267,37 +292,49 @@ def test_addresses_that_were_not_looked_up_are_reached(many: Any, tools: Any, ac
 def test_what_is_not_used_goes_and_what_is_open_stays(many: Any, tools: Any) -> None:
     """A pod's host goes after its idle time, but for one with an open connection, and comes back when it is wanted."""
     once, held, unasked = host_of(160), host_of(161), 162
+    visited = [host_of(n) for n in range(170, 178)]
     idle = json.dumps(["sleep", "infinity"])
-    many.apply(POD.format(name="fleeting", annotations="pilotfish.dev/idle-timeout: 3s", command=idle))
+    many.apply(POD.format(name="fleeting", annotations="pilotfish.dev/idle-timeout: 2s", command=idle))
     try:
         many.kubectl("wait", "--for=condition=Ready", "pod/fleeting", "--timeout=60s")
         entry = many.get("serviceentry", f"many-{unasked}")
         allocated = next(a["value"] for a in entry["status"]["addresses"] if ":" not in a["value"])
         inside = ("exec", "fleeting", "-c", "app", "--", "python3", "-c")
-        with opened(many, "fleeting", held) as connection:
+
+        def left() -> set[str]:
+            return known(many, "fleeting") - set(visited)
+
+        with (
+            told_to_go_on(many, "fleeting", HOLD_OPEN, held) as connection,
+            told_to_go_on(many, "fleeting", VISIT, *visited) as visits,
+        ):
+            assert connection.stdout.readline() == "open\n"
             for _ in range(2):
                 assert [curl(many, "fleeting", f"http://{once}:{port}/") for port in (80, 9000)] == ["200", "200"]
                 many.kubectl(*inside, CONNECT, allocated)
-                assert known(many, "fleeting") == {once, held, host_of(unasked)}
-                tools.eventually(lambda: known(many, "fleeting") == {held}, "only what is open is left")
+                assert left() == {once, held, host_of(unasked)}
+                tools.eventually(lambda: left() == {held}, "only what is open is left")
                 tools.eventually(lambda: f"|{allocated}::" not in clusters_of(many, "fleeting"), "the address is gone")
                 assert host_of(160) not in routes_of(many, "fleeting")
             print("", file=connection.stdin, flush=True)
             assert connection.stdout.readline() == "200\n"
+            # Those who come just when their hosts go, with and without a lookup, do not notice.
+            print("", file=visits.stdin, flush=True)
+            answers = json.loads(visits.stdout.readline())
+            assert len(answers) >= len(visited)
+            assert [answer for answer in answers if answer[2] != 200] == []
         tools.eventually(lambda: known(many, "fleeting") == set(), "nothing is left")
     finally:
         many.kubectl("delete", "--ignore-not-found", "pod/fleeting")
 
 
 @contextlib.contextmanager
-def opened(mesh: Any, pod: str, host: str) -> Iterator[Any]:
-    """A process in a pod with an open connection to a host, on which it sends a request when it is told a line."""
-    command = ["kubectl", "exec", "-i", pod, "-c", "app", "--", "python3", "-c", HOLD_OPEN, host]
+def told_to_go_on(mesh: Any, pod: str, script: str, *argv: str) -> Iterator[Any]:
+    """A process in a pod that reads a line when it is to go on."""
+    command = ["kubectl", "exec", "-i", pod, "-c", "app", "--", "python3", "-c", script, *argv]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=mesh.env, text=True) as process:
         try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "open\n"
             yield process
         finally:
             process.kill()
