@@ -1,5 +1,5 @@
 # make demo     the walkthrough, from nothing to nothing (KEEP=1 leaves the mesh up)
-# make test     linters, types and every test
+# make test     linters, types and every test; those that wait most come first
 # make bench    the measurements, as tables, in a short form (TOPICS="dns latency" for some of them)
 # make bench-full  all sizes and rounds, into docs/performance.md; takes an hour
 # make coverage-page  write docs/coverage.md anew: what is honoured of Istio's API, and which test shows it
@@ -28,7 +28,7 @@ lint:
 	$(PY) -m mypy
 
 unit:
-	$(SUDO) $(PY) -m pytest -n $(WORKERS) --dist loadscope -q tests
+	$(SUDO) $(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -q tests
 
 bench: setup-dev
 	$(SUDO) $(PY) -m benchmarks $(TOPICS)

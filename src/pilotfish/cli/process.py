@@ -159,10 +159,14 @@ def choosing(waits: Callable[[], None]) -> Iterator[None]:
 
 def _lock(file: Path) -> int | None:
     """A descriptor that holds the file's lock; None where the holder before us has removed the file meanwhile."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
+        return None
+    except FileExistsError:  # the folder was there, and went before mkdir looked what it is
+        if file.parent.exists():
+            raise
         return None
     fcntl.flock(fd, fcntl.LOCK_EX)
     with contextlib.suppress(FileNotFoundError):
