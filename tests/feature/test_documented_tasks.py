@@ -689,7 +689,7 @@ def secret(name: str, pair: tuple[bytes, bytes]) -> str:
 
 
 @pytest.mark.parametrize("sample", [*SIDECARS, *GATEWAYS], ids=lambda sample: sample.task)
-def test_a_task(mesh: Any, proxies: Any, sample: Sample) -> None:
+def test_a_task(mesh: Any, proxies: Any, missing: Any, sample: Sample) -> None:
     mesh.apply(sample.manifest)
     for where, expected in sample.shows.items():
         proxy, _, resource = where.partition(" ")
@@ -700,27 +700,7 @@ def test_a_task(mesh: Any, proxies: Any, sample: Sample) -> None:
         assert not lacking, f"{sample.task}: {where} lacks\n{lacking}\nit is\n{json.dumps(found, indent=1)}"
 
 
-def missing(expected: Any, found: Any, at: str) -> list[str]:
-    """What of `expected` is not in `found`: of mappings the keys, of lists the items in their order, others between."""
-    if isinstance(expected, dict):
-        if not isinstance(found, dict):
-            return [f"{at}: {found!r}"]
-        return [
-            fault
-            for key, value in expected.items()
-            for fault in (missing(value, found[key], f"{at}.{key}") if key in found else [f"{at}.{key}: not there"])
-        ]
-    if isinstance(expected, list):
-        rest = iter(found if isinstance(found, list) else ())
-        return [
-            f"{at}[{position}]: {item!r} is not there, or not in this place"
-            for position, item in enumerate(expected)
-            if not any(not missing(item, other, at) for other in rest)
-        ]
-    return [] if expected == found else [f"{at}: {found!r}, not {expected!r}"]
-
-
-def test_what_is_missing_is_found() -> None:
+def test_what_is_missing_is_found(missing: Any) -> None:
     assert missing({"a": [1, {"b": 2}]}, {"a": [0, 1, {"b": 2, "c": 3}], "d": 4}, "x") == []
     assert missing({"a": [2, 1]}, {"a": [1, 2]}, "x") == ["x.a[1]: 1 is not there, or not in this place"]
     assert missing({"a": {"b": 1}}, {"a": {"b": 2}}, "x") == ["x.a.b: 2, not 1"]

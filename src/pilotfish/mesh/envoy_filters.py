@@ -17,6 +17,7 @@ from pilotfish.api.networking.envoy_filter import (
     ApplyTo,
     ClusterMatch,
     EnvoyConfigObjectPatch,
+    FilterClass,
     ListenerMatch,
     Operation,
     PatchContext,
@@ -44,6 +45,7 @@ class Patch(Record):
     listener: ListenerMatch | None = None
     routes: RouteConfigurationMatch | None = None
     cluster: ClusterMatch | None = None
+    filter_class: FilterClass = "UNSPECIFIED"
 
     @property
     def merges(self) -> bool:
@@ -133,6 +135,7 @@ def _patch(key: ObjectKey, given: EnvoyConfigObjectPatch) -> tuple[Patch, str, L
         listener=match.listener,
         routes=match.route_configuration,
         cluster=match.cluster,
+        filter_class=given.patch.filter_class,
     )
     proxy = match.proxy or ProxyMatch()
     return patch, proxy.proxy_version, labels_of(proxy.metadata)

@@ -22,10 +22,9 @@ ENVOY_FILTER_NOT_HONOURED = frozenset(
         f"{_PATCH}.match.context=WAYPOINT",
         f"{_PATCH}.match.listener.portName",
         f"{_PATCH}.match.waypoint",
-        f"{_PATCH}.patch.filterClass",
     }
 )
-"""What changes nothing yet: Istio ignores the name of a listener's port and classes of filters as well."""
+"""What changes nothing: Istio ignores the name of a listener's port as well, and by now patches of the bootstrap."""
 _HTTP_CONNECTION_MANAGER = ("envoy.filters.network.http_connection_manager", "envoy.http_connection_manager")
 _LONGEST_VERSION = 1024
 PATCHED = {

@@ -11,6 +11,7 @@ from pilotfish.api.networking.envoy_filter import FilterChainMatch, FilterMatch
 from pilotfish.mesh.envoy_filters import Patch
 from pilotfish.xds.build import names
 from pilotfish.xds.build.common import any_of
+from pilotfish.xds.patches.filter_order import place_of
 from pilotfish.xds.patches.lists import put_in_place
 from pilotfish.xds.patches.routes import Ports, means_routes, patch_routes
 from pilotfish.xds.patches.values import merge, merge_extension, merge_packed, value_of
@@ -82,9 +83,7 @@ def _patch_chain(listener: Any, chain: Any, patches: list[Patch]) -> bool:
 
 def _patch_network_filters(chain: Any, patches: list[Patch]) -> None:
     own = [patch for patch in patches if patch.apply_to == "NETWORK_FILTER"]
-    for patch in own:
-        if not patch.merges:
-            put_in_place(chain.filters, patch, _filter_meant(patch))
+    _place(chain.filters, own, _filter_meant)
     for found in chain.filters:
         for patch in own:
             if patch.merges and _is(found, _filter_match(patch)):
@@ -98,15 +97,23 @@ def _patch_http_filters(network_filter: Any, patches: list[Patch]) -> None:
     manager = hcm_pb2.HttpConnectionManager()
     if not network_filter.typed_config.Unpack(manager):
         return
-    for patch in patches:
-        if not patch.merges:
-            put_in_place(manager.http_filters, patch, _http_filter_meant(patch))
+    _place(manager.http_filters, patches, _http_filter_meant)
     for found in manager.http_filters:
         for patch in patches:
             meant = _http_filter_meant(patch)
             if patch.merges and (meant is None or meant(found)):
                 merge_extension(found, patch)
     network_filter.typed_config.CopyFrom(any_of(manager))
+
+
+def _place(filters: Any, patches: list[Patch], meant: Callable[[Patch], _Meant | None]) -> None:
+    """Apply all that changes which filters a chain has, and in which order."""
+    for position, patch in enumerate(patches):
+        if patch.operation == "ADD" or (patch.operation == "INSERT_AFTER" and meant(patch) is None):
+            if (value := value_of(patch)) is not None:
+                filters.insert(place_of(patch, filters, patches[:position]), value)
+        elif not patch.merges:
+            put_in_place(filters, patch, meant(patch))
 
 
 def _patch_inline_routes(network_filter: Any, patches: list[Patch], ports: Ports | None) -> None:
