@@ -199,3 +199,9 @@ def test_waiting_until_an_object_is_in_force(hello: Any) -> None:
     assert "present on" in hello.pilotfish("x", "wait", "se", "waited", "--for=delete")
     missing = hello.pilotfish("x", "wait", "se", "waited", check=False)
     assert "--for=delete waits for what is gone" in missing
+
+
+def test_two_proxies_trust_a_root_in_common(hello: Any) -> None:
+    said = hello.pilotfish("pc", "rootca-compare", "deploy/mesha", "deploy/meshb")
+    names = [f"[{hello.pod_name(app)}.default]" for app in ("mesha", "meshb")]
+    assert said.startswith(f"Both {names[0]} and {names[1]} have the identical ROOTCA")

@@ -38,7 +38,9 @@ UNSERVED = Finding("pilotfish.dev/Served", "NotServed")
 ObjectKey = tuple[str, str, str]
 """(kind, namespace, name)."""
 
-CONDITIONED: dict[str, AnyKind] = {kind.kind: kind for kind in (kinds.SERVICE, kinds.SERVICE_ENTRY, kinds.GATEWAY)}
+CONDITIONED: dict[str, AnyKind] = {
+    kind.kind: kind for kind in (kinds.SERVICE, kinds.SERVICE_ENTRY, kinds.GATEWAY, kinds.ENVOY_FILTER)
+}
 """Kinds that get the condition; of others only an event tells."""
 KINDS = CONDITIONED | {kinds.POD.kind: kinds.POD}
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
-from traffic.cases import Case, case, http
+from traffic.cases import Case, case, http, substituted
+from traffic.site import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -69,3 +71,44 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_envoy_filters(case: Case, site: Any) -> None:
     site.check(case)
+
+
+BALANCER = (
+    HEADER
+    + """
+  - applyTo: CLUSTER
+    match: {cluster: {service: $host, portNumber: 80}}
+    patch: {operation: MERGE, value: {lb_policy: POLICY}}
+"""
+)
+
+
+def test_what_proxies_refuse_is_the_filters_fault_and_changes_nothing(site: Any) -> None:
+    def refusal() -> str:
+        status = site.mesh.get("envoyfilter", names["name"], "-n", "traffic").get("status", {})
+        conditions = {one["type"]: one for one in status.get("conditions", ())}
+        accepted = conditions.get("pilotfish.dev/Accepted", {})
+        return str(accepted.get("message", "")) if accepted.get("status") == "False" else ""
+
+    with site.applied("") as names:
+        request = substituted(http("http://$host/"), names)
+        site.settle(request, "the Service")
+        wrong, right = (
+            yaml.safe_load(substituted(BALANCER.replace("POLICY", policy), names))
+            for policy in ("CLUSTER_PROVIDED", "RANDOM")
+        )
+        try:
+            site.create([wrong])
+            wait_until(lambda: "cluster provided LB" in refusal(), "the EnvoyFilter says what proxies refuse of it")
+            assert f"outbound|80||{names['host']}" in refusal()
+            site.hold(request)
+            late = site.mesh.pilotfish(
+                "x", "wait", "envoyfilter", f"{names['name']}.traffic", "--timeout=100ms", check=False
+            )
+            assert "became effective on all proxies" in late and "cluster provided LB" in late
+            site.mesh.apply(yaml.safe_dump(right))
+            site.mesh.pilotfish("x", "wait", "envoyfilter", f"{names['name']}.traffic")
+            wait_until(lambda: not refusal(), "nobody refuses it any more")
+            site.hold(request)
+        finally:
+            site.delete([wrong])

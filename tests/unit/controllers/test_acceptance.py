@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pilotfish.api.kinds import EVENT, GATEWAY, POD, SCHEME, SERVICE, SERVICE_ENTRY
+from pilotfish.api.kinds import ENVOY_FILTER, EVENT, GATEWAY, POD, SCHEME, SERVICE, SERVICE_ENTRY
 from pilotfish.apiserver.local import LocalClient
 from pilotfish.apiserver.resources import Resources
 from pilotfish.controllers.acceptance import REFUSED, UNSERVED, Acceptance, Finding
@@ -101,6 +101,21 @@ def test_what_an_earlier_life_left_is_taken_away(kind: Any, eventually: Eventual
         async with _accepting(client):
             await eventually(lambda: _told(client, kind), [])
         assert await _events(client) == []
+
+    asyncio.run(body())
+
+
+def test_an_envoy_filter_is_told_what_came_of_it(eventually: Eventually) -> None:
+    async def body() -> None:
+        client = await _client()
+        patch = {"operation": "MERGE", "value": {"lb_policy": "CLUSTER_PROVIDED"}}
+        spec = {"configPatches": [{"applyTo": "CLUSTER", "patch": patch}]}
+        await client.create(ENVOY_FILTER, {"metadata": {"name": "web"}, "spec": spec}, "default")
+        async with _accepting(client) as acceptance:
+            acceptance.report(("EnvoyFilter", "default", "web"), "bad")
+            await eventually(lambda: _told(client, ENVOY_FILTER), [("False", "RefusedByEnvoy", "bad")])
+            acceptance.report(("EnvoyFilter", "default", "web"), None)
+            await eventually(lambda: _told(client, ENVOY_FILTER), [])
 
     asyncio.run(body())
 

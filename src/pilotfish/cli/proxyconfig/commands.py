@@ -76,6 +76,7 @@ def of_a_proxy(command: Command) -> Command:
         "log": ("o",),
         "all": ("a",),
         "ecds": ("ec",),
+        "rootca-compare": ("rc",),
     },
 )
 def proxy_config() -> None:
@@ -166,6 +167,19 @@ def secrets(home: Home, source: Source, output: Output) -> None:
     from pilotfish.cli.proxyconfig import show
 
     click.echo(show.show_secrets(home, source, output))
+
+
+@proxy_config.command("rootca-compare")
+@click.argument("one", metavar="[KIND/]NAME[.NAMESPACE]")
+@click.argument("other", metavar="[KIND/]NAME[.NAMESPACE]")
+@namespace_option
+@admin_option
+@pass_home
+def rootca_compare(home: Home, /, one: str, other: str, namespace: str | None, admin_port: int) -> None:
+    """Whether two proxies trust a root in common, without which they cannot speak to one another."""
+    from pilotfish.cli.proxyconfig import show
+
+    click.echo(show.compare_roots(home, (one, other), namespace, admin_port))
 
 
 @proxy_config.command("bootstrap")

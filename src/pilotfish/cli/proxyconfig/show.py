@@ -14,7 +14,7 @@ import click
 
 from pilotfish.cli.connect import with_client
 from pilotfish.cli.printing import as_json, as_yaml
-from pilotfish.cli.proxyconfig import bootstrap, clusters, endpoints, listeners, routes, secrets
+from pilotfish.cli.proxyconfig import bootstrap, clusters, endpoints, listeners, rootca, routes, secrets
 from pilotfish.cli.proxyconfig.admin import Admin, find_proxy
 from pilotfish.cli.proxyconfig.dump import ConfigDump, DumpError, Message
 from pilotfish.cli.proxyconfig.jsonnames import camel_case
@@ -103,6 +103,22 @@ def show_secrets(home: Home, source: Source, output: Output) -> str:
         if output != "short":
             return _printed(dump.section("SecretsConfigDump"), "envoy.admin.v3.SecretsConfigDump", output)
         return _secret_table(dump)
+
+
+def compare_roots(home: Home, pods: tuple[str, str], namespace: str | None, admin_port: int) -> str:
+    """Whether two proxies trust a root in common. Raises click.ClickException where they do not."""
+
+    async def ask(client: HTTPClient) -> list[tuple[str, bytes]]:
+        found = [await find_proxy(client, pod, namespace, admin_port) for pod in pods]
+        return [(admin.full_name, await admin.get(f"config_dump{_MASKS['secrets']}")) for admin in found]
+
+    (one, of_one), (other, of_other) = with_client(home, ask)
+    with _reported():
+        common = bool(rootca.roots(ConfigDump.parse(of_one)) & rootca.roots(ConfigDump.parse(of_other)))
+    verdict = rootca.comparison(one, other, common=common)
+    if not common:
+        raise click.ClickException(verdict)
+    return verdict
 
 
 def show_bootstrap(home: Home, source: Source, output: Output) -> str:

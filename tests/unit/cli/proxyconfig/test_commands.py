@@ -8,7 +8,9 @@ import yaml
 from click.testing import CliRunner, Result
 
 from pilotfish.cli.main import main
+from pilotfish.cli.proxyconfig import rootca
 from pilotfish.cli.proxyconfig.admin import split_name
+from pilotfish.cli.proxyconfig.dump import ConfigDump, DumpError
 
 DUMP = str(Path(__file__).with_name("config_dump.json"))
 CLUSTERS = str(Path(__file__).with_name("clusters.json"))
@@ -89,3 +91,14 @@ def test_what_cannot_be_done_is_told(words: list[str], reason: str) -> None:
 )
 def test_names_of_proxies(name: str, meant: tuple[str, str]) -> None:
     assert split_name(name, "here") == meant
+
+
+def test_roots_in_common() -> None:
+    dump = ConfigDump.parse(Path(DUMP).read_bytes())
+    assert len(rootca.roots(dump)) == 1
+    with pytest.raises(DumpError, match="no secret ROOTCA"):
+        rootca.roots(ConfigDump({"SecretsConfigDump": {"dynamic_active_secrets": [{"name": "default"}]}}))
+    empty = {"name": "ROOTCA", "secret": {"validation_context": {"trusted_ca": {"inline_string": "nothing"}}}}
+    with pytest.raises(DumpError, match="holds no certificate"):
+        rootca.roots(ConfigDump({"SecretsConfigDump": {"dynamic_active_secrets": [empty]}}))
+    assert rootca.comparison("a.x", "b.y", common=False).startswith("Both [a.x] and [b.y] have the non identical")
