@@ -130,7 +130,8 @@ ENVOY_FILTER = Kind(
     "networking.istio.io", ("v1alpha3",), "EnvoyFilter", "envoyfilters", networking.EnvoyFilter,
     categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.envoy_filter, warn=istio_validation.envoy_filter_warnings,
-    not_honoured=istio_validation.ENVOY_FILTER_NOT_HONOURED, columns=columns.NAME_AND_AGE,
+    not_honoured=istio_validation.ENVOY_FILTER_NOT_HONOURED,
+    istio_neither=istio_validation.ENVOY_FILTER_ISTIO_NEITHER, columns=columns.NAME_AND_AGE,
 )  # fmt: skip
 PROXY_CONFIG = Kind(
     "networking.istio.io", ("v1beta1",), "ProxyConfig", "proxyconfigs", networking.ProxyConfig,

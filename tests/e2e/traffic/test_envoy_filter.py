@@ -15,7 +15,7 @@ pytestmark = pytest.mark.root
 HEADER = """
 apiVersion: networking.istio.io/v1alpha3
 kind: EnvoyFilter
-metadata: {name: $name}
+metadata: {name: $name, namespace: traffic}
 spec:
   configPatches:
 """

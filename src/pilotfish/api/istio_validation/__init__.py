@@ -11,7 +11,12 @@ from pilotfish.api.istio_validation.destination_rule import (
     destination_rule,
     destination_rule_warnings,
 )
-from pilotfish.api.istio_validation.envoy_filter import ENVOY_FILTER_NOT_HONOURED, envoy_filter, envoy_filter_warnings
+from pilotfish.api.istio_validation.envoy_filter import (
+    ENVOY_FILTER_ISTIO_NEITHER,
+    ENVOY_FILTER_NOT_HONOURED,
+    envoy_filter,
+    envoy_filter_warnings,
+)
 from pilotfish.api.istio_validation.gateway import GATEWAY_ISTIO_NEITHER, gateway, gateway_warnings
 from pilotfish.api.istio_validation.operator import GATEWAY_COMPONENTS, istio_operator
 from pilotfish.api.istio_validation.proxy_config import proxy_config, proxy_config_warnings
@@ -35,6 +40,7 @@ from pilotfish.api.istio_validation.workloads import (
 __all__ = [
     "DESTINATION_RULE_ISTIO_NEITHER",
     "DESTINATION_RULE_NOT_HONOURED",
+    "ENVOY_FILTER_ISTIO_NEITHER",
     "ENVOY_FILTER_NOT_HONOURED",
     "GATEWAY_COMPONENTS",
     "GATEWAY_ISTIO_NEITHER",

@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 
 _PATCH = "spec.configPatches[]"
 ENVOY_FILTER_NOT_HONOURED = frozenset(
-    {
-        "spec.targetRefs",
-        f"{_PATCH}.applyTo=BOOTSTRAP",
-        f"{_PATCH}.match.context=WAYPOINT",
-        f"{_PATCH}.match.listener.portName",
-        f"{_PATCH}.match.waypoint",
-    }
+    {"spec.targetRefs", f"{_PATCH}.match.context=WAYPOINT", f"{_PATCH}.match.waypoint"}
 )
-"""What changes nothing: Istio ignores the name of a listener's port as well, and by now patches of the bootstrap."""
+"""What is for gateways of the Kubernetes Gateway API."""
+ENVOY_FILTER_ISTIO_NEITHER = {
+    f"{_PATCH}.applyTo=BOOTSTRAP": "deprecated; its agent does not ask for such patches any more",
+    f"{_PATCH}.match.listener.portName": "it looks at portNumber alone",
+}
+"""Fields of an EnvoyFilter that change nothing in Istio either, and why."""
 _HTTP_CONNECTION_MANAGER = ("envoy.filters.network.http_connection_manager", "envoy.http_connection_manager")
 _LONGEST_VERSION = 1024
 PATCHED = {
