@@ -12,10 +12,16 @@ from benchmarks.load import Outcome
 from benchmarks.realmesh import RealMesh, pod, real_mesh
 from benchmarks.report import Figure, Section, percentile
 from benchmarks.topic import Options, log
+from pilotfish.api.meta import Document
 
 RATE = 200
 PROTOCOLS = {"http": "HTTP/1.1", "grpc": "gRPC"}
-PATHS = {"direct": "-plain", "two sidecars": ""}
+PATHS = {
+    "direct": ("load-plain", "echo-plain"),
+    "two sidecars": ("load", "echo"),
+    "two sidecars, without TLS": ("load", "echo-open"),
+}
+"""The pod that calls, and the Service that is called."""
 PERCENTS = (50, 99)
 
 
@@ -27,16 +33,18 @@ def run(options: Options) -> Iterator[Section]:
         for number in range(rounds):
             log.info("latency: round %d of %d", number + 1, rounds)
             for protocol in PROTOCOLS:
-                for path, suffix in PATHS.items():
-                    found.setdefault((protocol, path), []).append(_load(mesh, protocol, suffix, seconds))
+                for path in PATHS:
+                    found.setdefault((protocol, path), []).append(_load(mesh, protocol, path, seconds))
     figures = [figure for protocol in PROTOCOLS for figure in _figures(protocol, found)]
     late = [1000 * percentile(outcome.late, 99) for outcomes in found.values() for outcome in outcomes]
     yield Section(
         topic="latency",
         title="Two sidecars against a direct call",
         method=f"{RATE} calls a second, sent on time whether or not earlier ones were answered, {seconds} s a "
-        "round after a second of warm-up; the two ways take turns. The same client and server (Python, "
-        "uvloop, grpc.aio) run in pods with sidecars and in pods without, and call a Service by name. "
+        "round after a second of warm-up; the ways take turns. The same client and server (Python, "
+        "uvloop, grpc.aio) run in pods with sidecars and in pods without, and call a Service by name. Sidecars speak "
+        "mutual TLS with one another, except to a second Service of the same pods, of which a DestinationRule has "
+        "`tls: {mode: DISABLE}`. "
         "Client, server and both Envoys share the machine's cores.",
         figures=tuple(figures),
         notes=(
@@ -68,29 +76,38 @@ def run(options: Options) -> Iterator[Section]:
 
 def _deploy(mesh: RealMesh) -> None:
     names = []
-    for suffix in PATHS.values():
+    for suffix in ("", "-plain"):
         for role, command in (("echo", ["-m", "benchmarks.echo"]), ("load", ["-c", "import time; time.sleep(1e6)"])):
             name = f"{role}{suffix}"
             mesh.apply(pod(name, [sys.executable, *command], sidecar=not suffix))
             names.append(name)
-        ports = [{"name": "http", "port": 8080}, {"name": "grpc", "port": 9090}]
-        name = f"echo{suffix}"
-        metadata = {"name": name, "namespace": "default"}
-        mesh.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": metadata,
-                "spec": {"selector": {"app": name}, "ports": ports},
-            }
-        )
+        mesh.apply(_service(f"echo{suffix}", f"echo{suffix}"))
+    mesh.apply(_service("echo-open", "echo"))
+    mesh.apply(
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "DestinationRule",
+            "metadata": {"name": "echo-open", "namespace": "default"},
+            "spec": {"host": "echo-open", "trafficPolicy": {"tls": {"mode": "DISABLE"}}},
+        }
+    )
     mesh.wait_ready(*names)
 
 
-def _load(mesh: RealMesh, protocol: str, suffix: str, seconds: int) -> Outcome:
-    host = f"echo{suffix}.default.svc.cluster.local"
+def _service(name: str, app: str) -> Document:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"selector": {"app": app}, "ports": [{"name": "http", "port": 8080}, {"name": "grpc", "port": 9090}]},
+    }
+
+
+def _load(mesh: RealMesh, protocol: str, path: str, seconds: int) -> Outcome:
+    client, service = PATHS[path]
+    host = f"{service}.default.svc.cluster.local"
     command = [sys.executable, "-m", "benchmarks.load", protocol, host, str(RATE), str(seconds)]
-    return msgspec.json.decode(mesh.kubectl("exec", f"load{suffix}", "-c", "main", "--", *command), type=Outcome)
+    return msgspec.json.decode(mesh.kubectl("exec", client, "-c", "main", "--", *command), type=Outcome)
 
 
 def _each(outcomes: list[Outcome], percent: int) -> list[float]:
@@ -103,5 +120,6 @@ def _figures(protocol: str, found: dict[tuple[str, str], list[Outcome]]) -> Iter
         title = f"{PROTOCOLS[protocol]}, p{percent}"
         for path, each in values.items():
             yield Figure(name=f"{title}, {path}", unit="ms", values=tuple(each))
-        added = (with_ - without for with_, without in zip(values["two sidecars"], values["direct"], strict=True))
-        yield Figure(name=f"{title}, added", unit="ms", values=tuple(added))
+        for what, one, other in (("added", *list(PATHS)[1::-1]), ("added by mutual TLS", *list(PATHS)[1:])):
+            added = (more - less for more, less in zip(values[one], values[other], strict=True))
+            yield Figure(name=f"{title}, {what}", unit="ms", values=tuple(added))
