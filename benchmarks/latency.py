@@ -16,11 +16,8 @@ from pilotfish.api.meta import Document
 
 RATE = 200
 PROTOCOLS = {"http": "HTTP/1.1", "grpc": "gRPC"}
-PATHS = {
-    "direct": ("load-plain", "echo-plain"),
-    "two sidecars": ("load", "echo"),
-    "two sidecars, without TLS": ("load", "echo-open"),
-}
+DIRECT, SIDECARS, OPEN = "direct", "two sidecars", "two sidecars, without TLS"
+PATHS = {DIRECT: ("load-plain", "echo-plain"), SIDECARS: ("load", "echo"), OPEN: ("load", "echo-open")}
 """The pod that calls, and the Service that is called."""
 PERCENTS = (50, 99)
 
@@ -120,6 +117,6 @@ def _figures(protocol: str, found: dict[tuple[str, str], list[Outcome]]) -> Iter
         title = f"{PROTOCOLS[protocol]}, p{percent}"
         for path, each in values.items():
             yield Figure(name=f"{title}, {path}", unit="ms", values=tuple(each))
-        for what, one, other in (("added", *list(PATHS)[1::-1]), ("added by mutual TLS", *list(PATHS)[1:])):
+        for what, one, other in (("added", SIDECARS, DIRECT), ("added by mutual TLS", SIDECARS, OPEN)):
             added = (more - less for more, less in zip(values[one], values[other], strict=True))
             yield Figure(name=f"{title}, {what}", unit="ms", values=tuple(added))

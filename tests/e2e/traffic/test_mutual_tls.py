@@ -17,7 +17,7 @@ from pilotfish.node.sandbox import PodFolder
 from pilotfish.pki.authority import Authority
 from pilotfish.pki.files import Files
 from pilotfish.pki.identity import Identity
-from traffic.cases import Case, case, grpc, http, http2, substituted, tcp
+from traffic.cases import GATEWAY, Case, case, grpc, http, http2, substituted, tcp
 
 pytestmark = pytest.mark.root
 
@@ -153,6 +153,20 @@ spec: {address: $b_v2, serviceAccount: default, labels: {case: $name}}
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_mutual_tls(case: Case, site: Any) -> None:
     site.check(case)
+
+
+def test_a_gateway_speaks_it_with_workloads(site: Any, ingress: Any) -> None:
+    of_gateway = re.compile("URI=spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account$")
+    route = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: $name}
+spec: {hosts: [$host], gateways: [$name], http: [{route: [{destination: {host: $host, port: {number: 85}}}]}]}
+"""
+    with site.applied(route + GATEWAY) as names:
+        arrives = {"headers": {"x-forwarded-client-cert": of_gateway}}
+        step = http("http://$host/", client="outside", address="$ingress:80", arrives=arrives)
+        site.settle(substituted(step, {**ingress.names, **names}), "the gateway's identity")
 
 
 def test_the_mesh_can_do_without(site: Any) -> None:

@@ -77,6 +77,26 @@ def test_requests_are_counted_under_istios_names(site: Any, reached: dict[str, s
     assert {key: found[0].get(key) for key in expected} == expected
 
 
+def test_both_sides_know_whose_certificate_the_other_has(site: Any, reached: dict[str, str]) -> None:
+    """The server also whether there was one, and by what name it was asked for."""
+    account = "spiffe://cluster.local/ns/traffic/sa/default"
+    call(site, reached, "/whose")
+    both = {"source_app": "eager", "source_principal": account, "destination_principal": account}
+
+    def counted(reporter: str, client: str) -> list[dict[str, str]]:
+        found = metrics(site, "istio_requests_total", client)
+        return [s for s in found if s["reporter"] == reporter and both.items() <= s.items()]
+
+    for series in eventually(lambda: counted("source", "eager"), "the client counts it"):
+        assert series["connection_security_policy"] == "unknown"
+    servers = [f"b-{version}" for version in ("v1", "v2", "v3")]
+    for series in eventually(lambda: [s for name in servers for s in counted("destination", name)], "a server does"):
+        assert series["connection_security_policy"] == "mutual_tls"
+    logs = (site.mesh.kubectl("logs", "-n", "traffic", name, "-c", "istio-proxy", "--tail=50") for name in servers)
+    (line,) = [line for log in logs for line in log.splitlines() if "/whose" in line]
+    assert f" outbound_.80_._.{reached['host']} default" in line
+
+
 def test_labels_of_metrics_are_added_changed_and_removed(site: Any, reached: dict[str, str]) -> None:
     manifest = (
         TELEMETRY

@@ -97,7 +97,11 @@ def _entry(rng: random.Random, name: str, namespace: str) -> Object:
         "exportTo": rng.choice([[], ["."], ["b"], ["*"]]),
     }
     if rng.random() < 0.5:
-        spec["endpoints"] = [{"address": f"10.0.0.{rng.randint(1, 3)}"} for _ in range(rng.randint(1, 2))]
+        spec["endpoints"] = [
+            {"address": f"10.0.0.{rng.randint(1, 3)}", **rng.choice([{}, {"serviceAccount": rng.choice("st")}])}
+            for _ in range(rng.randint(1, 2))
+        ]
+        spec["location"] = rng.choice(["MESH_INTERNAL", "MESH_EXTERNAL"])
     elif rng.random() < 0.5:
         spec["workloadSelector"] = {"labels": {"app": rng.choice("xy")}}
     metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}
@@ -107,7 +111,11 @@ def _entry(rng: random.Random, name: str, namespace: str) -> Object:
 def _slice(rng: random.Random, name: str, namespace: str) -> Object:
     ready = rng.choice([True, False])
     endpoints = [
-        {"addresses": [f"10.0.0.{i}"], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": f"p{i}"}}
+        {
+            "addresses": [f"10.0.0.{i}"],
+            "conditions": {"ready": ready},
+            "targetRef": {"kind": "Pod", "name": f"p-10.0.0.{i}"},
+        }
         for i in rng.sample(range(1, 5), 2)
     ]
     labels = {"kubernetes.io/service-name": f"s{rng.randint(0, 3)}"}
@@ -119,14 +127,17 @@ def _slice(rng: random.Random, name: str, namespace: str) -> Object:
 def _pod(rng: random.Random, name: str, namespace: str) -> Object:
     containers = [{"name": "c", "ports": [{"name": "named", "containerPort": rng.choice([8080, 9090])}]}]
     status = {"podIP": f"10.0.0.{name[-1]}", "conditions": [{"type": "Ready", "status": rng.choice(["True", "False"])}]}
-    metadata = {"name": f"p-10.0.0.{name[-1]}", "namespace": namespace, "labels": {"app": rng.choice("xy")}}
-    return decode(kinds.POD, {"metadata": metadata, "spec": {"containers": containers}, "status": status})
+    labels = {"app": rng.choice("xy"), **rng.choice([{}, {"security.istio.io/tlsMode": "istio"}])}
+    metadata = {"name": f"p-10.0.0.{name[-1]}", "namespace": namespace, "labels": labels}
+    spec = {"containers": containers, "serviceAccountName": rng.choice("st")}
+    return decode(kinds.POD, {"metadata": metadata, "spec": spec, "status": status})
 
 
 def _workload(rng: random.Random, name: str, namespace: str) -> Object:
     spec = {
         "address": rng.choice(["192.0.2.1", f"10.0.0.{name[-1]}", "vm.test", "unix:///s"]),
         "labels": {"app": rng.choice("xy")},
+        "serviceAccount": rng.choice(["", "s"]),
     }
     annotations = rng.choice([{}, {"proxy.istio.io/health-checks-enabled": "true"}])
     status = {"conditions": [{"type": "Healthy", "status": rng.choice(["True", "False"])}]}
@@ -222,6 +233,8 @@ POLICIES: tuple[dict[str, Any], ...] = (
     {"loadBalancer": {"localityLbSetting": {"failoverPriority": ["app"]}}},
     {"loadBalancer": {"consistentHash": {"useSourceIp": True}}},
     {"tls": {"mode": "SIMPLE", "insecureSkipVerify": True}, "proxyProtocol": {}},
+    {"tls": {"mode": "ISTIO_MUTUAL"}},
+    {"tls": {"mode": "DISABLE"}},
     {"tunnel": {"targetHost": "far.test", "targetPort": 443}},
     {"portLevelSettings": [{"port": {"number": 80}, "connectionPool": {"tcp": {"connectTimeout": "1s"}}}]},
 )
@@ -262,7 +275,8 @@ def _sidecar(rng: random.Random, name: str, namespace: str) -> Object:
         port = {"number": 8080, "protocol": rng.choice(["HTTP", "TCP"]), "name": "in"}
         capture = rng.choice(["NONE", "DEFAULT"])
         endpoint = rng.choice(["127.0.0.1:9090", "0.0.0.0:9090", ""])
-        spec["ingress"] = [{"port": port, "captureMode": capture, "defaultEndpoint": endpoint}]
+        tls = rng.choice([{}, {"tls": {"mode": "SIMPLE", "serverCertificate": "/c", "privateKey": "/k"}}])
+        spec["ingress"] = [{"port": port, "captureMode": capture, "defaultEndpoint": endpoint, **tls}]
     if rng.random() < 0.5:
         spec["workloadSelector"] = {"labels": {"app": rng.choice("xy")}}
     metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}

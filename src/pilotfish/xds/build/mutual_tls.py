@@ -72,15 +72,26 @@ class MutualTls(Record):
 
 
 def client_context(tls: MutualTls) -> tls_pb2.UpstreamTlsContext:
-    """How a cluster begins it: the proxy's certificate and the mesh's roots are those of all clusters."""
-    context = tls_pb2.UpstreamTlsContext(sni=tls.server_name)
+    """How a cluster begins it."""
+    context = tls_pb2.UpstreamTlsContext()
+    context.CopyFrom(_client_of_mesh(tls.protocols))
+    context.sni = tls.server_name
+    validation = context.common_tls_context.combined_validation_context.default_validation_context
+    validation.match_typed_subject_alt_names.extend(subject_matchers(tls.subject_names))
+    return context
+
+
+@functools.lru_cache(maxsize=64)
+def _client_of_mesh(protocols: tuple[str, ...]) -> tls_pb2.UpstreamTlsContext:
+    """What all clusters have that offer the same: the proxy's certificate and the mesh's roots are the same for all."""
+    context = tls_pb2.UpstreamTlsContext()
     shared = context.common_tls_context
     shared.tls_params.tls_minimum_protocol_version = common_pb2.TlsParameters.TLSv1_2
     shared.tls_params.tls_maximum_protocol_version = common_pb2.TlsParameters.TLSv1_3
-    shared.alpn_protocols.extend(tls.protocols)
+    shared.alpn_protocols.extend(protocols)
     shared.tls_certificate_sds_secret_configs.append(workload_certificate())
     validation = shared.combined_validation_context
-    validation.default_validation_context.match_typed_subject_alt_names.extend(subject_matchers(tls.subject_names))
+    validation.default_validation_context.SetInParent()
     validation.validation_context_sds_secret_config.CopyFrom(mesh_roots())
     return context
 

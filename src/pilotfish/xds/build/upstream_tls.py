@@ -5,6 +5,7 @@ Istio: constructUpstreamTLS, setAutoSniAndAutoSanValidation, applyUpstreamProxyP
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -85,6 +86,7 @@ def _tls(context: tls_pb2.UpstreamTlsContext) -> base_pb2.TransportSocket:
     return base_pb2.TransportSocket(name=SOCKET, typed_config=common.any_of(context))
 
 
+@functools.cache
 def _plain() -> base_pb2.TransportSocket:
     return base_pb2.TransportSocket(name=_RAW, typed_config=common.any_of(raw_buffer_pb2.RawBuffer()))
 
