@@ -39,7 +39,7 @@ def test_ways(mode: MtlsMode, protocol: Protocol, expected: list[Way]) -> None:
     assert list(ways(mode, protocol)) == expected
 
 
-@pytest.mark.parametrize(("mode", "protocol"), itertools.product(MtlsMode, Protocol))
+@pytest.mark.parametrize(("mode", "protocol"), list(itertools.product(MtlsMode, Protocol)))
 def test_no_two_ways_into_a_port_are_told_by_the_same(mode: MtlsMode, protocol: Protocol) -> None:
     found = [(way.tls, way.protocols) for way in ways(mode, protocol)]
     assert len(found) == len(set(found))
