@@ -289,6 +289,25 @@ def test_proxies_are_told_apart_by_version_and_metadata(mesh: Any) -> None:
         assert old.get("clusters", WEB)["connect_timeout"] == "10s"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "means"),
+    [
+        (r"^1\.24\.\d+\z", True),
+        (r"\Q1.24\E", True),
+        (r"^[[:digit:]]+\.\pN", True),
+        (r"\Q1+24\E", False),
+        ("(", False),
+        ("1" * 1025, False),
+    ],
+)
+def test_versions_are_matched_in_re2s_syntax(mesh: Any, pattern: str, means: bool) -> None:
+    """Also where an API server that checks nothing let something through that is no expression."""
+    mesh.apply(SERVICES)
+    proxy = mesh.sidecar(namespace="shop", metadata={"ISTIO_VERSION": "1.24.0"})
+    mesh.apply(envoy_filter("CLUSTER", "MERGE", "connect_timeout: 1s", f"{{proxy: {{proxyVersion: '{pattern}'}}}}"))
+    assert proxy.get("clusters", WEB)["connect_timeout"] == ("1s" if means else "10s")
+
+
 def test_a_cluster_on_demand_is_patched_as_that_of_its_host(mesh: Any) -> None:
     mesh.apply(SERVICES)
     proxy = mesh.sidecar(namespace="shop", metadata={"DNS_CAPTURE": "true"})

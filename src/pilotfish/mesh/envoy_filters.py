@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from pilotfish.api import networking
+from pilotfish.api.istio_validation.regex import compiled
 from pilotfish.api.meta import Object
 from pilotfish.api.networking.envoy_filter import (
     ApplyTo,
@@ -142,9 +143,14 @@ def _patch(key: ObjectKey, given: EnvoyConfigObjectPatch) -> tuple[Patch, str, L
 
 
 def _is_version(wanted: str, version: str) -> bool:
-    """Whether a version has what the regular expression means somewhere in it; too long a one means nothing."""
+    """Whether a version has what the regular expression means somewhere in it; one that is too long, or none, means
+    nothing.
+    """
     if not wanted:
         return True
     if not version or len(wanted) > _LONGEST_VERSION:
         return False
-    return re.search(wanted, version) is not None
+    try:
+        return compiled(wanted).search(version) is not None
+    except re.error:
+        return False

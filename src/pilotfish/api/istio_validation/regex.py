@@ -6,6 +6,7 @@ notations replaced by such that Python knows.
 
 from __future__ import annotations
 
+import functools
 import re
 
 from pilotfish.api.errors import FieldError
@@ -38,10 +39,22 @@ def regex(path: str, text: str) -> list[FieldError]:
     if len(text) > _LONGEST:
         return [invalid(path, f"{text[:32]}…", f"a regular expression has at most {_LONGEST} characters")]
     try:
-        re.compile("".join(map(_in_python, _TOKEN.findall(text))))
-    except (re.error, OverflowError, RecursionError) as error:
+        compiled(text)
+    except re.error as error:
         return [invalid(path, text, f"{error}; {_SYNTAX}")]
     return []
+
+
+@functools.lru_cache(maxsize=256)
+def compiled(text: str) -> re.Pattern[str]:
+    """A regular expression in RE2's syntax as Python's. Raises re.error for what is none.
+
+    Classes of Unicode are more than they should be, since Python has none: they match what words are made of.
+    """
+    try:
+        return re.compile("".join(map(_in_python, _TOKEN.findall(text))))
+    except (OverflowError, RecursionError) as error:
+        raise re.error(str(error)) from error
 
 
 def _in_python(token: str) -> str:
