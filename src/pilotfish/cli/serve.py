@@ -39,6 +39,7 @@ from pilotfish.pki.files import Files
 from pilotfish.pki.identity import Identity
 from pilotfish.serving import Listener, listen
 from pilotfish.store.sqlite import SQLiteStore
+from pilotfish.xds import questions
 from pilotfish.xds.blame import Blame
 from pilotfish.xds.certificates import RunsOn, certificate_service
 from pilotfish.xds.csds import status_service
@@ -70,7 +71,7 @@ async def serve(home: Home) -> None:
     generator.gateways.on_unserved = unserved.report
     feed = Feed(informers, generator)
     blame = Blame(model, acceptance.report)
-    ads = AdsServer(generator, settings.trust_domain, blame)
+    ads = AdsServer(generator, settings.trust_domain, blame, questions.response)
     authority = Authority.at(files, name=settings.trust_domain)
     issuer = certificate_service(authority, settings.trust_domain, bound_to(informers.informer(POD)))
     reports = load_report_service(settings.trust_domain, generator.report_interval, generator.used)

@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from google.protobuf.message import DecodeError
 
 from pilotfish.pki.files import KeyPair
 from pilotfish.xds.delta import DELTA
-from pilotfish.xds.node import Peer, Refused, authorised, parse_node, peer_of
+from pilotfish.xds.node import Peer, Refused, authorised, parse_node, peer_of, require_operator
 from pilotfish.xds.session import Dialect, Session
 from pilotfish.xds.sotw import STATE_OF_THE_WORLD
 from pilotfish.xds.source import Changes, ConfigSource, ProxyConfig, ProxyNode
@@ -58,10 +59,26 @@ class Connection:
     config: ProxyConfig
 
 
-class AdsServer:
-    """All connected proxies. `trust_domain` is whose certificates count; None lets anyone in (for tests)."""
+DEBUG = "istio.io/debug/"
+"""How types begin that ask about proxies, and not for configuration."""
+Answer = Callable[[Any, str, Iterable[Connection]], bytes]
+"""The response to a request of such a type, with this nonce. Raises Refused."""
 
-    def __init__(self, source: ConfigSource, trust_domain: str | None, observer: Observer | None = None) -> None:
+
+class AdsServer:
+    """All connected proxies. `trust_domain` is whose certificates count; None lets anyone in (for tests).
+
+    `answer` is for those who ask about proxies, which are administrators and nodes.
+    """
+
+    def __init__(
+        self,
+        source: ConfigSource,
+        trust_domain: str | None,
+        observer: Observer | None = None,
+        answer: Answer | None = None,
+    ) -> None:
+        self._answer = answer
         self._source = source
         self._trust_domain = trust_domain
         self._observer = observer or Log()
@@ -102,6 +119,9 @@ class AdsServer:
         if message is None:
             return
         request = _parse(dialect, message)
+        if self._answer is not None and request.type_url.startswith(DEBUG):
+            await self._answer_questions(self._answer, dialect, request, context)
+            return
         node = self._admit(request.node, peer_of(context))
         stream = _Stream(dialect, node, context, self._source, self._observer)
         self._streams[stream] = None
@@ -114,6 +134,16 @@ class AdsServer:
             del self._streams[stream]
             log.info("%s disconnected", node.id)
             self._observer.disconnected(node)
+
+    async def _answer_questions(self, answer: Answer, dialect: Dialect, request: Any, context: Context) -> None:
+        if self._trust_domain is not None:
+            require_operator(context)
+        for nonce in itertools.count(1):
+            if not request.response_nonce:  # an acknowledgement asks for nothing
+                await context.write(answer(request, str(nonce), self.connections()))
+            if (message := await _next(context)) is None:
+                return
+            request = _parse(dialect, message)
 
     def _admit(self, claimed: Any, peer: Peer | None) -> ProxyNode:
         node = parse_node(claimed)
