@@ -114,3 +114,133 @@ spec: {hosts: [named.test], resolution: DNS, ports: [{number: 80, name: http, pr
     assert refresh_rate() == "60s"
     mesh.configure("dnsRefreshRate: 5s")
     assert refresh_rate() == "5s"
+
+
+def test_ports_to_which_connections_are_captured(mesh: Any) -> None:
+    """Proxies keep those with which their pods were made."""
+    own = {"ENVOY_PORT": "15001", "INBOUND_CAPTURE_PORT": "15006"}
+    older, proxy = mesh.sidecar("older", ip="10.0.0.7", metadata=own), mesh.sidecar()
+    mesh.configure("{proxyListenPort: 16001, proxyInboundListenPort: 16006}")
+
+    def ports(of: Any) -> list[tuple[int, int]]:
+        """Where each listener is, and the port for which its first chain has nothing."""
+        found = [of.get("listeners", name) for name in ("virtualOutbound", "virtualInbound")]
+        return [
+            (
+                listener["address"]["socket_address"]["port_value"],
+                listener["filter_chains"][0]["filter_chain_match"]["destination_port"],
+            )
+            for listener in found
+        ]
+
+    assert ports(proxy) == [(16001, 16001), (16006, 16006)]
+    assert ports(older) == [(15001, 15001), (15006, 15006)]
+
+
+POD = """
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  clusterIP: 10.1.0.5
+  selector: {app: web}
+  ports: [{name: http, port: 80, targetPort: 8080}, {name: tcp, port: 5432}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec: {containers: [{name: web}]}
+status: {podIP: 10.0.0.8}
+"""
+
+
+def test_workloads_that_listen_on_the_loopback(mesh: Any) -> None:
+    mesh.apply(POD)
+    proxy = mesh.sidecar("web", ip="10.0.0.8", app="web")
+    assert proxy.get("clusters", "inbound|8080||")["type"] == "ORIGINAL_DST"
+    mesh.configure("inboundTrafficPolicy: {mode: LOCALHOST}")
+    cluster = proxy.get("clusters", "inbound|8080||")
+    (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 8080}
+    assert "upstream_bind_config" not in cluster
+    assert proxy.get("clusters", "InboundPassthroughCluster")["type"] == "ORIGINAL_DST"
+
+
+def test_names_in_statistics(mesh: Any) -> None:
+    mesh.apply(
+        POD
+        + """
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web}
+spec: {host: web, subsets: [{name: v1, labels: {version: v1}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: out}
+spec: {hosts: [out.test], addresses: [10.9.9.9], ports: [{number: 99, name: tcp, protocol: TCP}], resolution: NONE}
+"""
+    )
+    client, server = mesh.sidecar(), mesh.sidecar("web", ip="10.0.0.8", app="web")
+    host = "web.default.svc.cluster.local"
+
+    def bytes_prefix(proxy: Any, listener: str) -> str:
+        """By what a listener's chains of bytes are counted."""
+        found = proxy.get("listeners", listener)
+        chains = [*found["filter_chains"], *filter(None, [found.get("default_filter_chain")])]
+        configs = [chain["filters"][-1]["typed_config"] for chain in chains]
+        (prefix,) = {config["stat_prefix"] for config in configs if "|" in config.get("cluster", "")}
+        return str(prefix)
+
+    assert client.get("clusters", f"outbound|80||{host}")["alt_stat_name"] == f"outbound|80||{host};"
+    assert bytes_prefix(client, "10.1.0.5_5432") == f"outbound|5432||{host}"
+    mesh.configure("""
+outboundClusterStatName: "%SERVICE%_%SERVICE_NAME%_%SERVICE_FQDN%_%SERVICE_PORT%_%SERVICE_PORT_NAME%_%SUBSET_NAME%"
+inboundClusterStatName: "%SERVICE%_%TARGET_PORT%_%SERVICE_PORT%"
+""")
+    plain = f"web.default_web_{host}_80_http_"
+    assert client.get("clusters", f"outbound|80||{host}")["alt_stat_name"] == f"{plain};"
+    assert client.get("clusters", f"outbound|80|v1|{host}")["alt_stat_name"] == f"{plain}v1;"
+    assert bytes_prefix(client, "10.1.0.5_5432") == f"web.default_web_{host}_5432_tcp_"
+    assert client.get("clusters", "outbound|99||out.test")["alt_stat_name"] == "out.test_out.test_out.test_99_tcp_;"
+    assert client.get("clusters", "PassthroughCluster")["alt_stat_name"] == "PassthroughCluster;"
+    assert server.get("clusters", "inbound|8080||")["alt_stat_name"] == "web.default_8080_80;"
+    assert bytes_prefix(server, "virtualInbound") == "web.default_5432_5432"
+
+
+def test_the_proxys_own_access_log_service(mesh: Any) -> None:
+    """Those that have one in their bootstrap log there; for others Envoy would refuse listeners that name it."""
+    mesh.apply(SERVICE)
+    service = {"envoyAccessLogService": {"address": "logs.test:50000"}}
+    told = mesh.sidecar("told", ip="10.0.0.7", metadata={"PROXY_CONFIG": service})
+    without = mesh.sidecar("without", ip="10.0.0.6", metadata={"PROXY_CONFIG": {}})
+    proxy = mesh.sidecar()
+    mesh.configure("enableEnvoyAccessLogService: true")
+    assert logs(without.get("listeners", "0.0.0.0_80")) == logs(proxy.get("listeners", "0.0.0.0_80")) == [None, None]
+    mesh.configure(
+        "{enableEnvoyAccessLogService: true, defaultConfig: {envoyAccessLogService: {address: 'logs.test:50000'}}}"
+    )
+    assert logs(without.get("listeners", "0.0.0.0_80")) == [None, None]
+    for each in (told, proxy):
+        requests, connections = (log["typed_config"] for log in logs(each.get("listeners", "0.0.0.0_80")) if log)
+        kind = "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3."
+        assert requests["@type"] == kind + "HttpGrpcAccessLogConfig"
+        assert connections["@type"] == kind + "TcpGrpcAccessLogConfig"
+        assert connections["common_config"] == {
+            "log_name": "tcp_envoy_accesslog",
+            "grpc_service": {"envoy_grpc": {"cluster_name": "envoy_accesslog_service"}},
+            "transport_api_version": "V3",
+        }
+        (unrouted,) = each.get("listeners", "virtualOutbound")["access_log"]
+        assert unrouted["typed_config"]["@type"] == connections["@type"]
+    mesh.configure("""
+enableEnvoyAccessLogService: true
+accessLogFile: /dev/stdout
+defaultConfig: {envoyAccessLogService: {address: 'logs.test:50000'}}
+""")
+    (chain, *_) = proxy.get("listeners", "0.0.0.0_80")["filter_chains"]
+    assert [log["name"].rpartition(".")[2] for log in chain["filters"][-1]["typed_config"]["access_log"]] == [
+        "file",
+        "http_grpc",
+    ]

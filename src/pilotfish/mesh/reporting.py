@@ -48,11 +48,15 @@ JSON_FORMAT: Pairs = (
 
 
 class Collector(Record):
-    """A host of the mesh that takes reports in. `namespace` is that of its service where the provider names one."""
+    """A host of the mesh that takes reports in. `namespace` is that of its service where the provider names one.
 
-    host: str
-    port: int
+    With `cluster` it is no host, but what a cluster of the proxy's own bootstrap leads to.
+    """
+
+    host: str = ""
+    port: int = 0
     namespace: str = ""
+    cluster: str = ""
 
 
 # Logs
@@ -206,7 +210,7 @@ class Reporting(Record):
     peers: bool = False
 
     def collectors(self) -> frozenset[Collector]:
-        """The hosts that this needs."""
+        """What takes this in."""
         found = {log.sink.collector for log in self.logs if not isinstance(log.sink, FileLog)}
         if self.tracing is not None:
             found.add(self.tracing.tracer.collector)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pilotfish.api.capture_ports import INBOUND, META, OUTBOUND
 from pilotfish.api.errors import FieldError, Invalid
 from pilotfish.api.meta import Document
 from pilotfish.api.proxyconfig import ProxyConfig, proxy_config_document
@@ -123,6 +124,8 @@ def environment(pod: Injected, serving: Sequence[Document]) -> Iterator[Document
     yield _field("ISTIO_META_NODE_NAME", "spec.nodeName")
     mode = pod.annotations.get("sidecar.istio.io/interceptionMode", pod.proxy.interception_mode)
     yield _text("ISTIO_META_INTERCEPTION_MODE", mode)
+    yield _text(META + OUTBOUND, str(pod.mesh.proxy_listen_port))
+    yield _text(META + INBOUND, str(pod.mesh.proxy_inbound_listen_port))
     network = pod.labels.get("topology.istio.io/network", of_all.network)
     if network:
         yield _text("ISTIO_META_NETWORK", network)

@@ -16,20 +16,24 @@ import msgspec
 
 from pilotfish.api.errors import FieldError, Invalid
 from pilotfish.api.istio_types import PolicyTargetReference
+from pilotfish.api.proxyconfig import ACCESS_LOG_SERVICE
 from pilotfish.api.telemetry import AccessLogging, ModeSelector, Telemetry, TelemetrySpec
 from pilotfish.mesh import providers, reporting
 from pilotfish.mesh.meshconfig import CONFIG_MAP, MeshConfig
 from pilotfish.mesh.metric_rules import merged_metrics
 from pilotfish.mesh.records import Labels
-from pilotfish.mesh.reporting import AccessLog, FileLog, LogSink, Metrics, Reporting
+from pilotfish.mesh.reporting import AccessLog, Collector, FileLog, HttpLogService, LogSink, Metrics, Reporting
 from pilotfish.mesh.spans import merged_tracing
 
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 """The label of a gateway's pods, which targetRefs are about."""
 _GATEWAY = ("gateway.networking.k8s.io", "Gateway")
 
-MESH_LOG = ""
-"""The provider that MeshConfig's accessLogFile is, which has no name."""
+MESH_LOG, MESH_LOG_SERVICE = "", "\0service"
+"""The providers that MeshConfig's accessLogFile and enableEnvoyAccessLogService are, which have no names that anybody
+could write.
+"""
+_LOG_SERVICE = HttpLogService(Collector(cluster=ACCESS_LOG_SERVICE), "http_envoy_accesslog")
 
 
 class Directions(NamedTuple):
@@ -105,6 +109,8 @@ class Reports:
         self._known = providers.with_built_in(mesh.extension_providers)
         self._mesh_log = _mesh_log(mesh, mesh.access_log_file) if mesh.access_log_file else None
         self._built_in_log = _mesh_log(mesh, "")
+        of_mesh = ((MESH_LOG, mesh.access_log_file), (MESH_LOG_SERVICE, mesh.enable_envoy_access_log_service))
+        self._of_mesh = tuple(name for name, wanted in of_mesh if wanted)
 
     def directions(self, applying: Sequence[TelemetrySpec]) -> Directions:
         """What a workload reports to which these Telemetries apply, the most general first."""
@@ -126,8 +132,7 @@ class Reports:
         return merged_metrics(given, self._mesh.default_providers.metrics, prometheus, mode)
 
     def _logs(self, levels: Sequence[Sequence[AccessLogging]], mode: str) -> Iterator[AccessLog]:
-        defaults = self._mesh.default_providers.access_logging
-        in_force = _merged_logs(levels, defaults or ((MESH_LOG,) if self._mesh_log else ()), mode)
+        in_force = _merged_logs(levels, self._mesh.default_providers.access_logging or self._of_mesh, mode)
         for name, expression in sorted(in_force.items()):
             sink = self._sink(name)
             if sink is not None:
@@ -136,6 +141,8 @@ class Reports:
     def _sink(self, name: str) -> LogSink | None:
         if name == MESH_LOG:
             return self._mesh_log
+        if name == MESH_LOG_SERVICE:
+            return _LOG_SERVICE
         provider = self._known.get(name.lower())
         if provider is None:
             return None

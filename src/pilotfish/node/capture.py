@@ -21,8 +21,6 @@ Network = IPv4Network | IPv6Network
 TABLE = "pilotfish"
 PROXY_ID = 1337
 """Envoy's uid and gid, and the mark of sockets that are never captured (Istio: constants.DefaultProxyUID)."""
-OUTBOUND_PORT = 15001
-INBOUND_PORT = 15006
 DNS_PORT = 15053
 _TUNNEL_PORT = 15008  # HBONE arrives here and is Envoy's own
 
@@ -46,6 +44,8 @@ class CaptureSpec:
     virtual_interfaces: tuple[str, ...] = ()
     proxy_uid: int = PROXY_ID
     proxy_gid: int = PROXY_ID
+    outbound_port: int = 15001
+    inbound_port: int = 15006
 
 
 def apply_capture(spec: CaptureSpec, netns: Path) -> None:
@@ -56,8 +56,8 @@ def apply_capture(spec: CaptureSpec, netns: Path) -> None:
 def render_capture(spec: CaptureSpec) -> str:
     """The nft script that replaces a pod's capture rules by those of the spec."""
     chains = [
-        _chain("to_outbound", [f"meta l4proto tcp redirect to :{OUTBOUND_PORT}"]),
-        _chain("to_inbound", [f"meta l4proto tcp redirect to :{INBOUND_PORT}"]),
+        _chain("to_outbound", [f"meta l4proto tcp redirect to :{spec.outbound_port}"]),
+        _chain("to_inbound", [f"meta l4proto tcp redirect to :{spec.inbound_port}"]),
         _chain("inbound", _inbound(spec)),
         _chain("prerouting", _prerouting(spec), "type nat hook prerouting priority dstnat; policy accept;"),
         _chain("output", _output(spec), "type nat hook output priority -100; policy accept;"),

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from typing import TypeVar
 
+from pilotfish.api.capture_ports import INBOUND, META, OUTBOUND
 from pilotfish.node.capture import PROXY_ID, CaptureSpec, Network
+from pilotfish.node.proxy import proxy_config
 
 T = TypeVar("T")
 
@@ -24,12 +26,17 @@ class AnnotationError(ValueError):
 
 
 def capture_spec(
-    annotations: Mapping[str, str], *, dns: bool, proxy_uid: int = PROXY_ID, proxy_gid: int = PROXY_ID
+    annotations: Mapping[str, str],
+    environment: Mapping[str, str],
+    *,
+    proxy_uid: int = PROXY_ID,
+    proxy_gid: int = PROXY_ID,
 ) -> CaptureSpec | None:
     """What the annotations ask to capture, or None where they ask for no capture (interceptionMode NONE).
 
-    Defaults are Istio's: everything in and out but the proxy's own ports. `dns` is ISTIO_META_DNS_CAPTURE. Raises
-    AnnotationError that names every bad annotation.
+    Defaults are Istio's: everything in and out but the proxy's own ports. `environment` is the proxy's, which says what
+    annotations do not: ISTIO_META_DNS_CAPTURE, the mode, and ports. Raises AnnotationError that names every bad
+    annotation.
     """
     problems: list[str] = []
 
@@ -42,13 +49,14 @@ def capture_spec(
             problems.append(f'annotation {name}: "{annotations[name]}": {error}')
             return default
 
-    mode = read(_MODE, _mode, "REDIRECT")
-    status_port = read(_STATUS_PORT, _port, 15020)
+    annotations = {_MODE: environment.get(f"{META}INTERCEPTION_MODE") or "REDIRECT", **annotations}
+    mode = read(_MODE, _mode, "")
+    status_port = read(_STATUS_PORT, _port, proxy_config(environment).status_port)
     virtual = next((name for name in _VIRTUAL_INTERFACES if name in annotations), _VIRTUAL_INTERFACES[0])
     no_ports: tuple[int, ...] = ()
     excluded_inbound = read(f"{_TRAFFIC}excludeInboundPorts", _ports, no_ports)
     spec = CaptureSpec(
-        dns=dns,
+        dns=environment.get(f"{META}DNS_CAPTURE", "").lower() in ("true", "1"),
         include_outbound_ranges=read(f"{_TRAFFIC}includeOutboundIPRanges", _or_all(_networks), None),
         exclude_outbound_ranges=read(f"{_TRAFFIC}excludeOutboundIPRanges", _networks, ()),
         include_outbound_ports=read(f"{_TRAFFIC}includeOutboundPorts", _ports, ()),
@@ -59,6 +67,8 @@ def capture_spec(
         virtual_interfaces=read(virtual, _interfaces, ()),
         proxy_uid=proxy_uid,
         proxy_gid=proxy_gid,
+        outbound_port=int(environment.get(META + OUTBOUND) or CaptureSpec.outbound_port),
+        inbound_port=int(environment.get(META + INBOUND) or CaptureSpec.inbound_port),
     )
     if problems:
         raise AnnotationError("\n".join(problems))

@@ -117,8 +117,7 @@ def capture_of(pod: Pod) -> CaptureSpec | None:
     container = proxy.proxy_container(pod)
     if container is None or pod.spec.host_network or proxy.parse_arguments(container.args).type == "router":
         return None
-    dns = next((v.value for v in container.env if v.name == "ISTIO_META_DNS_CAPTURE"), "")
-    return capture_spec(pod.metadata.annotations, dns=dns.lower() in ("true", "1"))
+    return capture_spec(pod.metadata.annotations, {variable.name: variable.value for variable in container.env})
 
 
 def _files(node: NodeContext, pod: Pod, folder: PodFolder, ip: str) -> list[Bind]:

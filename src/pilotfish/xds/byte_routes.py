@@ -23,6 +23,7 @@ from pilotfish.xds.audience import Audience
 from pilotfish.xds.build.listeners import TcpChain
 from pilotfish.xds.build.tcp_policy import TcpPolicy, tcp_policy
 from pilotfish.xds.http_routes import ClusterOf
+from pilotfish.xds.stat_names import stat_name
 
 L4Match = L4MatchAttributes | TLSMatchAttributes
 Targets = tuple[tuple[str, int], ...]
@@ -78,7 +79,20 @@ def _chain(
         ranges=ranges,
         server_names=names,
         policy=_policy(seen, routing, route, port, audience),
+        stat_prefix=_stat_name(seen, routing, route, port, audience),
     )
+
+
+def _stat_name(seen: Seen, routing: Routing, route: tuple[RouteDestination, ...], port: int, audience: Audience) -> str:
+    """What connections to the only destination of a route are called in statistics."""
+    to = route[0].destination
+    found = seen.destination(resolve(to.host, routing.namespace, audience.settings.cluster_domain))
+    number = to.port.number if to.port else port
+    if found is None or len(route) > 1:
+        return ""
+    ports = (each for each in found.service.ports if each.number == number)
+    pattern = audience.settings.outbound_stat_name
+    return next((stat_name(pattern, found.service, each, to.subset) for each in ports), "")
 
 
 def _policy(

@@ -31,16 +31,15 @@ from pilotfish.xds.entries import Resources
 from pilotfish.xds.gateway import Gateway, GatewayGroup
 from pilotfish.xds.gateways import Gateways
 from pilotfish.xds.grants import Grants, GrantSpec
-from pilotfish.xds.http_settings import of_proxy
 from pilotfish.xds.idle import idle_time, report_interval, terms
 from pilotfish.xds.name_tables import NameTables
 from pilotfish.xds.node_ports import NodePorts
 from pilotfish.xds.parts import Part, differences, merged, specs_of
 from pilotfish.xds.proxyless import Proxyless
-from pilotfish.xds.reporting import WorkloadReports
+from pilotfish.xds.reporting import WorkloadReports, own_collectors
 from pilotfish.xds.scope import Scope
 from pilotfish.xds.selection import Selection
-from pilotfish.xds.settings import ProxySettings
+from pilotfish.xds.settings import ProxySettings, of_proxy
 from pilotfish.xds.source import CLUSTER, Changes, Held, ProxyNode, Resource
 from pilotfish.xds.workload import Inbound, InboundIndex, behind, workload_of
 
@@ -287,9 +286,8 @@ class Generator:
         locality = workload.locality if workload and by_place else ""
         settings, patches = self.settings, NO_PATCHES
         if node.type != "grpc":
-            settings = self._reports.shaping(settings, node.namespace, labels)
-            http = of_proxy(settings.http, node)
-            settings = msgspec.structs.replace(settings, http=http) if http != settings.http else settings
+            settings = self._reports.shaping(settings, node.namespace, labels, own_collectors(settings, node))
+            settings = of_proxy(settings, node)
             patches = self.model.envoy_filters.of(node.namespace, labels, node.metadata)
         if node.type != "router":
             sidecar = self.model.sidecars.of(node.namespace, labels)

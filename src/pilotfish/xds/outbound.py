@@ -27,6 +27,7 @@ from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHos
 from pilotfish.xds.build.tcp_policy import tcp_policy
 from pilotfish.xds.byte_routes import routed_chains
 from pilotfish.xds.http_routes import Asker, ClusterOf, http_routes
+from pilotfish.xds.stat_names import stat_name
 from pilotfish.xds.upstreams import assignments, cluster_name, clusters, destination_cluster
 
 UNREGISTERED_PORT = 80
@@ -259,6 +260,7 @@ def _chains(
         lookup_port=int(port.target) if dynamic else 0,
         mongo=port.protocol is Protocol.MONGO,
         policy=tcp_policy(traffic_policy(seen.rule, port.number, default=audience.settings.default_policy)),
+        stat_prefix=stat_name(audience.settings.outbound_stat_name, service, port),
     )
     routed: tuple[TcpChain, ...] = ()
     if seen.routings:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
+from pilotfish.api.proxyconfig import ACCESS_LOG_SERVICE
 from pilotfish.api.telemetry import Telemetry
 from pilotfish.mesh.model import Change, Model, Touched
 from pilotfish.mesh.records import Labels
@@ -13,6 +14,7 @@ from pilotfish.mesh.reporting import Collector
 from pilotfish.mesh.telemetry import Directions, Reports, Telemetries
 from pilotfish.xds.collectors import reachable
 from pilotfish.xds.settings import ProxySettings
+from pilotfish.xds.source import ProxyNode
 
 
 class WorkloadReports:
@@ -22,7 +24,7 @@ class WorkloadReports:
         self._model = model
         self._telemetries = Telemetries()
         self._reports: Reports | None = None
-        self._known: dict[tuple[str, Labels], Directions] = {}
+        self._known: dict[tuple[str, Labels, tuple[str, ...]], Directions] = {}
         self._looked_up: set[str] = set()
 
     def configure(self, reports: Reports | None) -> None:
@@ -58,17 +60,26 @@ class WorkloadReports:
             self._forget()
         return moved
 
-    def shaping(self, settings: ProxySettings, namespace: str, labels: Labels) -> ProxySettings:
-        """The settings of a workload's proxy: those of all, with what the workload reports."""
+    def shaping(
+        self, settings: ProxySettings, namespace: str, labels: Labels, clusters: Collection[str]
+    ) -> ProxySettings:
+        """The settings of a workload's proxy: those of all, with what the workload reports. `clusters` are those of the
+        proxy's bootstrap that take reports in.
+        """
         if self._reports is None:
             return settings
-        told_by = labels if self.selecting else ()
-        found = self._known.get((namespace, told_by))
+        told_by, own = labels if self.selecting else (), tuple(sorted(clusters))
+        found = self._known.get((namespace, told_by, own))
         if found is None:
             applying = self._telemetries.applying(namespace, told_by, self._model.root_namespace)
-            all_of_it = self._reports.directions(applying)
-            found = Directions(*(reachable(each, lambda c: self._find(namespace, c)) for each in all_of_it))
-            self._known[namespace, told_by] = found
+
+            def find(collector: Collector) -> Collector | None:
+                if collector.cluster:
+                    return collector if collector.cluster in own else None
+                return self._find(namespace, collector)
+
+            found = Directions(*(reachable(each, find) for each in self._reports.directions(applying)))
+            self._known[namespace, told_by, own] = found
         return msgspec.structs.replace(settings, client=found.client, server=found.server)
 
     def _forget(self) -> None:
@@ -86,3 +97,14 @@ class WorkloadReports:
             if any(port.number == collector.port and not port.key.udp for port in host.service.ports):
                 return Collector(host.service.hostname, collector.port)
         return None
+
+
+def own_collectors(settings: ProxySettings, node: ProxyNode) -> tuple[str, ...]:
+    """The clusters of a proxy's bootstrap that take reports in: what the proxy says of itself, else what the mesh says
+    of all (Istio: envoyAccessLogService).
+    """
+    config = node.metadata.get("PROXY_CONFIG")
+    if not isinstance(config, Mapping):
+        return (ACCESS_LOG_SERVICE,) if settings.log_service else ()
+    service = config.get("envoyAccessLogService")
+    return (ACCESS_LOG_SERVICE,) if isinstance(service, Mapping) and service.get("address") else ()

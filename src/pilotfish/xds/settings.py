@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
+from pilotfish.api.capture_ports import INBOUND, OUTBOUND
 from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.mesh.default_policy import NOTHING_SAID, DefaultTrafficPolicy
 from pilotfish.mesh.locality import LocalitySetting, locality_setting
@@ -19,7 +24,9 @@ from pilotfish.xds.build.retries import BY_DEFAULT, Retries
 from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
 from pilotfish.xds.collectors import reachable
 from pilotfish.xds.http_settings import http_settings
+from pilotfish.xds.http_settings import of_proxy as http_settings_of
 from pilotfish.xds.retries import retries_of
+from pilotfish.xds.source import ProxyNode
 
 ALLOCATED_RANGES = ("240.240.0.0/16", "2001:2::/48")
 """From which hosts without an address get one."""
@@ -72,12 +79,19 @@ class ProxySettings(Record):
     egress_proxy: str = ""
     """The cluster to which goes what is for no host of the mesh, instead of to where it is for."""
     http: HttpSettings = AS_EVER
+    log_service: bool = False
+    """Whether proxies that say nothing of themselves have an access log service in their bootstrap."""
+    inbound_localhost: bool = False
+    """Workloads listen on the loopback, and not at the address that connections come for."""
+    inbound_stat_name: str = ""
+    outbound_stat_name: str = ""
+    """Patterns of what clusters are called in statistics (Istio: inboundClusterStatName, outboundClusterStatName)."""
 
     @property
     def collectors(self) -> frozenset[str]:
         """The hosts to which proxies report, in lower case: every proxy has them."""
         found = self.client.collectors() | self.server.collectors()
-        return frozenset(collector.host.lower() for collector in found)
+        return frozenset(collector.host.lower() for collector in found if collector.host)
 
     @property
     def catch_all_cluster(self) -> str:
@@ -121,6 +135,23 @@ class ProxySettings(Record):
         return port in _PROXY_PORTS or port in (self.outbound_port, self.inbound_port)
 
 
+def of_proxy(settings: ProxySettings, node: ProxyNode) -> ProxySettings:
+    """The settings of one proxy: it has its own word on how it takes requests, and keeps the ports to which the
+    connections of its pod are captured.
+    """
+    told = {
+        "http": http_settings_of(settings.http, node),
+        "outbound_port": _number(node.metadata.get(OUTBOUND)) or settings.outbound_port,
+        "inbound_port": _number(node.metadata.get(INBOUND)) or settings.inbound_port,
+    }
+    changed = {name: value for name, value in told.items() if value != getattr(settings, name)}
+    return msgspec.structs.replace(settings, **changed) if changed else settings
+
+
+def _number(told: Any) -> int:
+    return int(told) if isinstance(told, str) and told.isdecimal() else 0
+
+
 _DEFAULTS = ProxySettings()
 
 
@@ -130,6 +161,7 @@ def settings_of(mesh: MeshConfig, installed: ProxySettings = _DEFAULTS) -> Proxy
     Raises Invalid when `accessLogFormat` is to be JSON and is no object.
     """
     reports = Reports(mesh).directions(())
+    services = mesh.default_config.envoy_access_log_service
     return ProxySettings(
         client=reachable(reports.client, lambda _: None),
         server=reachable(reports.server, lambda _: None),
@@ -154,4 +186,8 @@ def settings_of(mesh: MeshConfig, installed: ProxySettings = _DEFAULTS) -> Proxy
         mutual_tls=mutual_tls_settings(mesh, installed.mutual_tls.trust_domain),
         mesh_ranges=installed.mesh_ranges,
         http=http_settings(mesh),
+        log_service=bool(services and services.address),
+        inbound_localhost=mesh.inbound_traffic_policy.mode == "LOCALHOST",
+        inbound_stat_name=mesh.inbound_cluster_stat_name,
+        outbound_stat_name=mesh.outbound_cluster_stat_name,
     )

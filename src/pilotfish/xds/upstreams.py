@@ -26,6 +26,7 @@ from pilotfish.xds.build.endpoints import AssignmentSpec
 from pilotfish.xds.build.http_options import upgraded
 from pilotfish.xds.originate import originated, passes_through
 from pilotfish.xds.settings import ProxySettings
+from pilotfish.xds.stat_names import stat_name
 
 
 def clusters(seen: Seen, audience: Audience) -> tuple[ClusterSpec, ...]:
@@ -149,6 +150,7 @@ def _spec(
         upstream=upgraded(port.protocol, pool.http or HTTPSettings(), by_default=settings.h2_upgrade),
         connect_timeout=parse_duration(timeout) if timeout is not None else settings.connect_timeout,
         service=called(service),
+        stat_name=stat_name(settings.outbound_stat_name, service, port, subset),
         policy=replace(
             settings.cluster_policy(port.protocol),
             connection_pool=pool,

@@ -26,6 +26,7 @@ from pilotfish.xds.gateway_secrets import file_secrets
 from pilotfish.xds.parts import Part
 from pilotfish.xds.patching import Patching
 from pilotfish.xds.source import ProxyNode
+from pilotfish.xds.stat_names import stat_name
 from pilotfish.xds.upstreams import called
 
 
@@ -84,8 +85,11 @@ class Inbound(Part):
         if scope is None or not scope.ingress:
             pool = scope.inbound_pool if scope is not None else None
             for target in targets:
-                port = InboundPort(target.number, target.port.number, target.port.protocol)
-                yield _Served(port, self._cluster(port, pool, self._behind, 0, target.service))
+                settings = self._audience.settings
+                name = stat_name(settings.inbound_stat_name, target.service, target.port, target=target.number)
+                port = InboundPort(target.number, target.port.number, target.port.protocol, stat_name=name)
+                address = self._behind or (self._loopback if settings.inbound_localhost else "")
+                yield _Served(port, self._cluster(port, pool, address, 0, target.service))
             return
         services = {target.number: target.service for target in targets}
         for listener in scope.ingress:
@@ -100,7 +104,11 @@ class Inbound(Part):
         """
         if listener.address or listener.target or self._behind or not listener.bound or listener.bind:
             return listener.address or self._behind, listener.target
-        return "::1" if self._audience.ipv6 else "127.0.0.1", listener.port
+        return self._loopback, listener.port
+
+    @property
+    def _loopback(self) -> str:
+        return "::1" if self._audience.ipv6 else "127.0.0.1"
 
     def _cluster(
         self, port: InboundPort, pool: ConnectionPoolSettings | None, address: str, target: int, service: Service | None
@@ -131,6 +139,7 @@ class Inbound(Part):
                 tcp_keepalive=settings.tcp_keepalive,
             ),
             rule.sources[0] if rule is not None and rule.traffic_policy is not None else None,
+            port.stat_name,
         )
 
 

@@ -21,7 +21,7 @@ def paths(cls: type[Struct], path: str = "") -> Iterator[str]:
 
 
 def test_every_field_is_there_and_in_one_table() -> None:
-    assert set(paths(MeshConfig)) >= NOT_HONOURED
+    assert set(paths(MeshConfig)) >= {path.partition("=")[0] for path in NOT_HONOURED}
     assert YET.isdisjoint(ISTIO_NEITHER)
     assert not [path for path in NOT_HONOURED for other in NOT_HONOURED if path.startswith(f"{other}.")]
 

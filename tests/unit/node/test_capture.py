@@ -125,8 +125,12 @@ def test_empty_includes_capture_nothing() -> None:
 # Annotations.
 
 
+DNS = {"ISTIO_META_DNS_CAPTURE": "true"}
+"""What a proxy's environment says."""
+
+
 def test_no_annotation_means_istios_defaults() -> None:
-    spec = capture_spec({}, dns=True)
+    spec = capture_spec({}, DNS)
     assert spec == replace(CaptureSpec(), exclude_inbound_ports=(15090, 15021, 15020))
 
 
@@ -145,7 +149,7 @@ def test_every_annotation_has_its_effect() -> None:
             "status.sidecar.istio.io/port": "15099",
             "sidecar.istio.io/interceptionMode": "REDIRECT",
         },
-        dns=False,
+        {},
         proxy_uid=2000,
     )
     assert spec == CaptureSpec(
@@ -160,11 +164,24 @@ def test_every_annotation_has_its_effect() -> None:
         virtual_interfaces=("net1",),
         proxy_uid=2000,
     )
-    assert capture_spec({f"{traffic}includeInboundPorts": "*", f"{traffic}includeOutboundIPRanges": "*"}, dns=True)
+    assert capture_spec({f"{traffic}includeInboundPorts": "*", f"{traffic}includeOutboundIPRanges": "*"}, DNS)
 
 
 def test_interception_none_means_no_capture() -> None:
-    assert capture_spec({"sidecar.istio.io/interceptionMode": "NONE"}, dns=True) is None
+    assert capture_spec({"sidecar.istio.io/interceptionMode": "NONE"}, DNS) is None
+    of_mesh = {"ISTIO_META_INTERCEPTION_MODE": "NONE"}
+    assert capture_spec({}, of_mesh) is None
+    assert capture_spec({"sidecar.istio.io/interceptionMode": "REDIRECT"}, of_mesh) is not None
+
+
+def test_ports_that_the_mesh_chooses() -> None:
+    chosen = {"ISTIO_META_ENVOY_PORT": "16001", "ISTIO_META_INBOUND_CAPTURE_PORT": "16006"}
+    spec = capture_spec({}, {**chosen, "PROXY_CONFIG": '{"statusPort": 16020}'})
+    assert spec is not None
+    assert spec.exclude_inbound_ports == (15090, 15021, 16020)
+    script = render_capture(spec)
+    assert "redirect to :16001" in script and "redirect to :16006" in script
+    assert "15001" not in script and "15006" not in script
 
 
 def test_all_bad_annotations_are_named_with_what_was_expected() -> None:
@@ -178,7 +195,7 @@ def test_all_bad_annotations_are_named_with_what_was_expected() -> None:
                 "traffic.sidecar.istio.io/excludeOutboundIPRanges": "10.0.0.0/33",
                 "traffic.sidecar.istio.io/excludeInterfaces": 'eth0"; flush ruleset',
             },
-            dns=True,
+            DNS,
         )
     lines = str(caught.value).splitlines()
     assert len(lines) == 6
@@ -317,7 +334,7 @@ def test_inbound_connections_reach_15006_but_the_proxys_own_ports(
         for port in (15008, 15020, 15021, 15090):
             assert _ask((POD, port))() == f"{port} {POD}:{port}"
 
-    spec = capture_spec({"traffic.sidecar.istio.io/excludeInboundPorts": "8081"}, dns=True)
+    spec = capture_spec({"traffic.sidecar.istio.io/excludeInboundPorts": "8081"}, DNS)
     assert spec
     _in_captured_pod(mesh_network, on_throwaway_host, spec, check)
 

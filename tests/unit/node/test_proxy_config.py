@@ -19,6 +19,9 @@ from pilotfish.mesh.meshconfig import read_mesh_config
 from pilotfish.mesh.values import values_of
 from pilotfish.node import bootstrap, environment, proxy
 from pilotfish.node.bootstrap import ProxyBootstrap
+from pilotfish.node.capture import CaptureSpec
+from pilotfish.node.captureannotations import AnnotationError
+from pilotfish.node.podsandbox import capture_of
 
 VALUES = values_of({"global": {"hub": "istio", "tag": "1.30.0"}})
 
@@ -287,3 +290,24 @@ def test_servers_of_ones_own(field: str, name: str) -> None:
     own = tls("{mode: ISTIO_MUTUAL}")
     assert own["sni"] == name
     assert [each["name"] for each in own["common_tls_context"]["tls_certificate_sds_secret_configs"]] == ["default"]
+
+
+@pytest.mark.covers("MeshConfig.proxyListenPort", "MeshConfig.proxyInboundListenPort")
+@pytest.mark.covers("MeshConfig.defaultConfig.interceptionMode")
+def test_what_is_captured() -> None:
+    def captured(started: Started) -> CaptureSpec | None:
+        return capture_of(started.pod)
+
+    usual = captured(start())
+    assert usual is not None and (usual.outbound_port, usual.inbound_port) == (15001, 15006)
+    chosen = start("{statusPort: 16020}", mesh="{proxyListenPort: 16001, proxyInboundListenPort: 16006}")
+    spec = captured(chosen)
+    assert spec is not None and (spec.outbound_port, spec.inbound_port) == (16001, 16006)
+    assert spec.exclude_inbound_ports == (15090, 15021, 16020)
+    told = chosen.bootstrap["node"]["metadata"]
+    assert (told["ENVOY_PORT"], told["INBOUND_CAPTURE_PORT"]) == ("16001", "16006")
+    assert captured(start("{interceptionMode: NONE}")) is None
+    with pytest.raises(AnnotationError, match="does not offer TPROXY"):
+        captured(start("{interceptionMode: TPROXY}"))
+    own = start("{interceptionMode: NONE}", annotations={"sidecar.istio.io/interceptionMode": "REDIRECT"})
+    assert captured(own) is not None

@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Iterable, Sequence
 
+import msgspec
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import (
     base_pb2,
@@ -47,9 +48,19 @@ def of_type(occasion: AccessLogType.ValueType) -> accesslog_pb2.AccessLogFilter:
     return accesslog_pb2.AccessLogFilter(log_type_filter=accesslog_pb2.LogTypeFilter(types=[occasion]))
 
 
+def of_connections(logs: Iterable[AccessLog]) -> list[AccessLog]:
+    """The same logs for connections: to the proxy's own access log service they have a form of theirs (Istio)."""
+    return [
+        msgspec.structs.replace(log, sink=TcpLogService(log.sink.collector, "tcp_envoy_accesslog"))
+        if isinstance(log.sink, HttpLogService) and log.sink.collector.cluster
+        else log
+        for log in logs
+    ]
+
+
 def listener_access_logs(logs: Iterable[AccessLog]) -> list[accesslog_pb2.AccessLog]:
     """The log of a listener: only connections without a route (flag NR), which no filter gets to log (as in Istio)."""
-    found = access_logs(logs)
+    found = access_logs(of_connections(logs))
     for each in found:
         both(each, accesslog_pb2.AccessLogFilter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=["NR"])))
     return found
@@ -137,11 +148,10 @@ def _service(log: HttpLogService | TcpLogService) -> als_pb2.CommonGrpcAccessLog
 
 
 def grpc_service(collector: Collector) -> grpc_service_pb2.GrpcService:
-    """gRPC to a host of the mesh, through its cluster."""
+    """gRPC to a host of the mesh, through its cluster; or to what a cluster of the proxy's bootstrap leads to."""
+    cluster = collector.cluster or names.outbound(collector.port, collector.host)
     return grpc_service_pb2.GrpcService(
-        envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(
-            cluster_name=names.outbound(collector.port, collector.host), authority=collector.host
-        )
+        envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=cluster, authority=collector.host)
     )
 
 

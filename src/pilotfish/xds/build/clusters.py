@@ -71,6 +71,8 @@ class ClusterSpec(Record):
     rule: ObjectKey | None = None
     policy: ClusterPolicy = NO_POLICY
     preferred: Preference | None = None
+    stat_name: str = ""
+    """What it is called in statistics, if not by its name."""
 
     def body(self) -> bytes:
         return serialise(outbound_cluster(self))
@@ -92,6 +94,7 @@ class InboundClusterSpec(Record):
     target: int = 0
     policy: ClusterPolicy = NO_POLICY
     rule: ObjectKey | None = None
+    stat_name: str = ""
 
     @property
     def name(self) -> str:
@@ -119,7 +122,7 @@ class FixedClusterSpec(Record):
 
 def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
     """The cluster of one port of a host (Istio: buildCluster and the default traffic policy)."""
-    cluster = _cluster(spec.name, spec.connect_timeout)
+    cluster = _cluster(spec.name, spec.connect_timeout, spec.stat_name)
     if spec.rule is not None:
         common.name_source(cluster.metadata, spec.rule)
     match spec.discovery:
@@ -157,7 +160,7 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
 
 def inbound_cluster(spec: InboundClusterSpec) -> cluster_pb2.Cluster:
     """To the address that the connection came for, from an address that is not captured again; or past it."""
-    cluster = _cluster(spec.name, spec.connect_timeout)
+    cluster = _cluster(spec.name, spec.connect_timeout, spec.stat_name)
     if spec.rule is not None:
         common.name_source(cluster.metadata, spec.rule)
     if spec.behind:
@@ -199,9 +202,9 @@ def fixed_cluster(spec: FixedClusterSpec) -> cluster_pb2.Cluster:
     return cluster
 
 
-def _cluster(name: str, connect_timeout: float) -> cluster_pb2.Cluster:
+def _cluster(name: str, connect_timeout: float, stat_name: str = "") -> cluster_pb2.Cluster:
     return cluster_pb2.Cluster(
-        name=name, alt_stat_name=names.stat(name), connect_timeout=common.duration(connect_timeout)
+        name=name, alt_stat_name=names.stat(stat_name or name), connect_timeout=common.duration(connect_timeout)
     )
 
 

@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.reporting import NOTHING, Reporting
 from pilotfish.xds.build import common, names, on_demand
-from pilotfish.xds.build.access_log import access_logs, tcp_access_logs
+from pilotfish.xds.build.access_log import access_logs, of_connections, tcp_access_logs
 from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings, apply, forward_certificates
 from pilotfish.xds.build.metrics import Reporter, connection_metrics, request_metrics
 from pilotfish.xds.build.mutual_tls import REQUEST_PROTOCOLS
@@ -45,22 +45,28 @@ def tcp_proxy(
     reporting: Reporting = NOTHING,
     reporter: Reporter = Reporter.CLIENT,
     policy: TcpPolicy = NOTHING_SAID,
+    stat_prefix: str = "",
     *,
     secure: bool = False,
 ) -> listener_components_pb2.Filter:
-    """Bytes to a cluster; `stat_prefix` is the cluster's name, as in Istio. `secure`: they come in mutual TLS."""
-    config = tcp_proxy_pb2.TcpProxy(stat_prefix=cluster, cluster=cluster)
+    """Bytes to a cluster, by whose name they are counted where no other is given, as in Istio. `secure`: they come in
+    mutual TLS.
+    """
+    config = tcp_proxy_pb2.TcpProxy(stat_prefix=stat_prefix or cluster, cluster=cluster)
     hold_to(config, policy)
     _report_connections(config, reporting, reporter, secure=secure)
     return network_filter("tcp_proxy", config)
 
 
 def weighted_tcp_proxy(
-    clusters: tuple[tuple[str, int], ...], reporting: Reporting, policy: TcpPolicy = NOTHING_SAID
+    clusters: tuple[tuple[str, int], ...],
+    reporting: Reporting,
+    policy: TcpPolicy = NOTHING_SAID,
+    stat_prefix: str = "",
 ) -> listener_components_pb2.Filter:
-    """Bytes to several clusters by their weights; to the only one where there is one."""
+    """Bytes to several clusters by their weights; to the only one where there is one, counted by `stat_prefix`."""
     if len(clusters) == 1:
-        return tcp_proxy(clusters[0][0], reporting, policy=policy)
+        return tcp_proxy(clusters[0][0], reporting, policy=policy, stat_prefix=stat_prefix)
     config = tcp_proxy_pb2.TcpProxy(stat_prefix=clusters[0][0])
     hold_to(config, policy)
     _report_connections(config, reporting, Reporter.CLIENT)
@@ -79,7 +85,8 @@ def _report_connections(
 ) -> None:
     """Have a TCP proxy log and count. Connections are counted when they begin, too; logged when they end alone."""
     counting = connection_metrics(reporting.metrics, reporter, secure=secure)
-    config.access_log.extend(tcp_access_logs(reporting.logs) if counting else access_logs(reporting.logs))
+    logs = of_connections(reporting.logs)
+    config.access_log.extend(tcp_access_logs(logs) if counting else access_logs(logs))
     config.access_log.extend(counting)
     if counting:
         config.access_log_options.flush_access_log_on_connected = True

@@ -30,7 +30,7 @@ class InboundPort(Record):
     """A port of the workload, the service port through which it is known, how it speaks, and to whom.
 
     `bind` is the address in the names of its chains, "" for the usual. `tls` of its own ends here; nothing else is
-    taken then.
+    taken then. `stat_name` is what it is called in statistics, if not by its cluster.
     """
 
     number: int
@@ -39,6 +39,7 @@ class InboundPort(Record):
     bind: str = ""
     tls: Termination | None = None
     mtls: MtlsMode = MtlsMode.PERMISSIVE
+    stat_name: str = ""
 
 
 class VirtualInboundSpec(Record):
@@ -190,7 +191,9 @@ def _chain(door: _Door, way: Way, settings: ProxySettings) -> listener_component
         secure = way.mutual
         handler = filters.inbound_http(door.stat_prefix, routes, port.protocol, reporting, settings.http, secure=secure)
     else:
-        handler = filters.tcp_proxy(door.cluster, reporting, Reporter.SERVER, secure=way.mutual)
+        handler = filters.tcp_proxy(
+            door.cluster, reporting, Reporter.SERVER, stat_prefix=port.stat_name, secure=way.mutual
+        )
         if port.protocol is Protocol.MONGO:
             chain.filters.append(filters.mongo(door.cluster))
     chain.filters.append(handler)

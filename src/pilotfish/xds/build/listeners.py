@@ -26,7 +26,7 @@ class TcpChain(Record):
     `server_names` where these are given.
 
     With a `lookup_port` the server name is looked up, to be reached at that port. `mongo`: the bytes are counted by
-    MongoDB's protocol.
+    MongoDB's protocol. `stat_prefix` is by what they are counted, if not by the cluster's name.
     """
 
     targets: tuple[tuple[str, int], ...]
@@ -35,6 +35,7 @@ class TcpChain(Record):
     lookup_port: int = 0
     mongo: bool = False
     policy: TcpPolicy = NOTHING_SAID
+    stat_prefix: str = ""
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -170,7 +171,7 @@ def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.
         built.filters.append(filters.network_filter("sni_dynamic_forward_proxy", config))
     if chain.mongo:
         built.filters.append(filters.mongo(chain.clusters[0]))
-    built.filters.append(filters.weighted_tcp_proxy(chain.targets, spec.reporting, chain.policy))
+    built.filters.append(filters.weighted_tcp_proxy(chain.targets, spec.reporting, chain.policy, chain.stat_prefix))
     built.filter_chain_match.prefix_ranges.extend(map(common.cidr, chain.ranges))
     built.filter_chain_match.server_names.extend(chain.server_names)
     if not chain.ranges and not chain.server_names:
