@@ -18,7 +18,9 @@ import yaml
 from pilotfish.api import networking
 from pilotfish.api.gateways import GATEWAY_TEMPLATE, INJECT_TEMPLATES, SIDECAR_TEMPLATE
 from pilotfish.api.meta import Document, LabelSelector, metadata_of
+from pilotfish.api.proxyconfig import ProxyConfig
 from pilotfish.api.selectors import matches
+from pilotfish.mesh import metrics_merge
 from pilotfish.mesh.meshconfig import MeshConfig
 from pilotfish.mesh.proxy_configs import effective
 from pilotfish.mesh.router import router_container
@@ -50,6 +52,7 @@ def inject(
     """
     if not wanted(pod, namespace_labels, values):
         return pod
+    scraped_before = _scraped(pod)
     pod = _without_injected(copy.deepcopy(pod))
     metadata = pod.setdefault("metadata", {})
     annotations: dict[str, str] = metadata.get("annotations") or {}
@@ -62,7 +65,9 @@ def inject(
     workload = workload_of(metadata)
     own = [c for c in pod["spec"].get("containers") or [] if c.get("name") == CONTAINER]
     apps = [c for c in pod["spec"].get("containers") or [] if c.get("name") != CONTAINER]
-    container = _CONTAINERS[template](Injected(apps, own, annotations, labels, proxy, workload, mesh, values))
+    merged = _merged(annotations, mesh, proxy)
+    scraped = merged.variable or scraped_before
+    container = _CONTAINERS[template](Injected(apps, own, annotations, labels, proxy, workload, scraped, mesh, values))
     added = {STATUS: _status(values)}
     if own:
         added[OVERRIDES] = json.dumps({"containers": own}, separators=(",", ":"))
@@ -73,7 +78,7 @@ def inject(
         pod["spec"]["containers"] = [*apps, container]
     metadata["labels"] = {**labels, **_labels(labels, workload, template)}
     metadata["annotations"] = {
-        **annotations,
+        **merged.annotations,
         **values.sidecar_injector_webhook.injected_annotations,
         **_annotations(apps, annotations, values),
         **added,
@@ -130,6 +135,22 @@ def _without_injected(pod: Document) -> Document:
         apps = [c for c in pod["spec"].get("containers") or [] if c.get("name") != CONTAINER]
         pod["spec"]["containers"] = [*apps, *overrides]
     return pod
+
+
+def _scraped(pod: Document) -> str:
+    """What the proxy of a pod that was injected before was told of the application's metrics."""
+    for container in pod["spec"].get("containers") or []:
+        if container.get("name") == CONTAINER:
+            told = {variable.get("name"): variable.get("value") for variable in container.get("env") or []}
+            return told.get(metrics_merge.VARIABLE) or ""
+    return ""
+
+
+def _merged(annotations: Mapping[str, str], mesh: MeshConfig, proxy: ProxyConfig) -> metrics_merge.Merge:
+    try:
+        return metrics_merge.merge(annotations, mesh, proxy.status_port)
+    except ValueError as error:
+        raise refused("metadata.annotations", f"prometheus.io: {error}") from None
 
 
 def annotated_proxy_config(annotations: Mapping[str, str], path: str) -> Document:

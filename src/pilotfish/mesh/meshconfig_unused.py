@@ -27,7 +27,6 @@ YET = frozenset(
         "caCertificates",
         "configSources",
         "discoverySelectors",
-        "enablePrometheusMerge",
         "hboneIdleTimeout",
         "ingressClass",
         "ingressControllerMode",

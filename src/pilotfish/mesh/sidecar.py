@@ -12,6 +12,7 @@ from pilotfish.api.capture_ports import INBOUND, META, OUTBOUND
 from pilotfish.api.errors import FieldError, Invalid
 from pilotfish.api.meta import Document
 from pilotfish.api.proxyconfig import ProxyConfig, proxy_config_document
+from pilotfish.mesh import metrics_merge
 from pilotfish.mesh.meshconfig import MeshConfig
 from pilotfish.mesh.values import ProxyValues, Values
 from pilotfish.mesh.workload import Workload
@@ -25,7 +26,7 @@ METRICS_PORT = 15090
 @dataclass(frozen=True)
 class Injected:
     """All that a proxy's container is made from. `own` is what the user wrote of it, `apps` the pod's other containers;
-    `proxy` is this pod's own configuration.
+    `proxy` is this pod's own configuration, `scraped` what the proxy is told of the application's metrics.
     """
 
     apps: Sequence[Document]
@@ -34,6 +35,7 @@ class Injected:
     labels: Mapping[str, str]
     proxy: ProxyConfig
     workload: Workload
+    scraped: str
     mesh: MeshConfig
     values: Values
 
@@ -138,6 +140,8 @@ def environment(pod: Injected, serving: Sequence[Document]) -> Iterator[Document
     yield _text("TRUST_DOMAIN", pod.mesh.trust_domain)
     for key, value in sorted(pod.proxy.proxy_metadata.items()):
         yield _text(key, value)
+    if pod.scraped:
+        yield _text(metrics_merge.VARIABLE, pod.scraped)
 
 
 def _text(name: str, value: str) -> Document:

@@ -19,9 +19,13 @@ _COMPRESSORS = ("brotli", "zstd", "gzip")
 SCRAPE_SECONDS = 10
 """How long the application's metrics are waited for: as long as Prometheus waits for the whole page by default."""
 
+_PATH = "/stats/prometheus"
+_SCRIPT = "pilotfish.metrics"
+"""The namespace of dynamic metadata in which the script keeps what it got of the application."""
+
 READY = {"match": {"path": "/healthz/ready"}, "route": {"cluster": "agent", "prefix_rewrite": "/ready"}}
 METRICS = {
-    "match": {"prefix": "/stats/prometheus"},
+    "match": {"prefix": _PATH},
     "route": {"cluster": "agent"},
     # Envoy would answer in Prometheus' binary form where that is asked for: the script edits lines of text.
     "request_headers_to_remove": ["accept"],
@@ -103,9 +107,11 @@ def _cluster(port: int) -> dict[str, Any]:
     }
 
 
-_RENAME = f"""
+_SHOW = f"""
 function envoy_on_response(response)
-  local head, rest = application(response), ""
+  local told = response:streamInfo():dynamicMetadata():get("{_SCRIPT}") or {{}}
+  local head, rest = told["application"] or "", ""
+  response:headers():remove("content-length")
   for chunk in response:bodyChunks() do
     local text = rest .. chunk:getBytes(0, chunk:length())
     local complete = text:match("^.*\\n") or ""
@@ -116,25 +122,19 @@ function envoy_on_response(response)
 end
 """
 """Envoy puts "envoy_" before the name of every metric, line by line; Istio's are known without it. Envoy's page ends
-with a newline, so nothing is left over.
-"""
-
-_NOTHING = """
-function application(response)
-  return ""
-end
+with a newline, so nothing is left over. The application's metrics go first.
 """
 
 _ASK = """
 local targets = {%s}
 
-function application(response)
-  local found = ""
-  if response:headers():get(":status") ~= "200" then
-    return found
+function envoy_on_request(request)
+  if request:headers():get(":path"):sub(1, %d) ~= "%s" then
+    return
   end
+  local found = ""
   for _, target in ipairs(targets) do
-    local headers, body = response:httpCall(target.cluster, {
+    local headers, body = request:httpCall(target.cluster, {
       [":method"] = "GET",
       [":path"] = target.path,
       [":authority"] = target.authority,
@@ -144,27 +144,27 @@ function application(response)
       body = body:gsub("# EOF%%s*$", "")
       found = found .. body .. (body:sub(-1) == "\\n" and "" or "\\n")
     else
-      response:logWarn("no metrics of the application at " .. target.authority .. target.path)
+      request:logWarn("no metrics of the application at " .. target.authority .. target.path)
     end
   end
-  return found
+  request:streamInfo():dynamicMetadata():set("%s", "application", found)
 end
 """
-"""The application's metrics go first. One that cannot be asked takes nothing away from the proxy's own (Istio)."""
+"""An application that cannot be asked takes nothing away from the proxy's own metrics (Istio)."""
 
 
 def _script(targets: Sequence[ScrapeTarget]) -> dict[str, Any]:
-    application = _NOTHING
+    script = _SHOW
     if targets:
         listed = ", ".join(
             f"{{cluster = {_quoted(_name(target.port))}, path = {_quoted(target.path)},"
             f" authority = {_quoted(f'127.0.0.1:{target.port}')}}}"
             for target in targets
         )
-        application = _ASK % (listed, SCRAPE_SECONDS * 1000)
+        script += _ASK % (listed, len(_PATH), _PATH, SCRAPE_SECONDS * 1000, _SCRIPT)
     config = {
         "@type": _TYPES + "extensions.filters.http.lua.v3.Lua",
-        "default_source_code": {"inline_string": application + _RENAME},
+        "default_source_code": {"inline_string": script},
     }
     return {"name": "envoy.filters.http.lua", "typed_config": config}
 

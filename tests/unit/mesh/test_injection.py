@@ -251,3 +251,14 @@ def test_a_template_that_is_not_there_is_refused():
     (cause,) = refused.value.details["causes"]
     assert cause["field"] == "metadata.annotations[inject.istio.io/templates]"
     assert "gateway, sidecar" in cause["message"]
+
+
+def test_what_the_application_shows_of_itself_is_for_the_proxy_to_ask():
+    written = a_pod(annotations={"prometheus.io/port": "8080"})
+    pod = inject(written, ENABLED, MESH, VALUES)
+    assert pod["metadata"]["annotations"]["prometheus.io/port"] == "15020"
+    assert json.loads(environment_of(pod)["ISTIO_PROMETHEUS_ANNOTATIONS"]) == {"port": "8080"}
+    again = inject(pod, ENABLED, MESH, VALUES)
+    assert environment_of(again)["ISTIO_PROMETHEUS_ANNOTATIONS"] == '{"port":"8080"}'
+    with pytest.raises(Invalid, match="15090"):
+        inject(a_pod(annotations={"prometheus.io/port": "15090"}), ENABLED, MESH, VALUES)

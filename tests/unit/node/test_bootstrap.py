@@ -112,7 +112,7 @@ EVERYTHING = {
     "extraStatTags": ["team"],
     "runtimeValues": {
         "re2.max_program_size.warn_level": "500",
-        "envoy.reloadable_features.no_extension_lookup_by_name": "true",
+        "envoy.reloadable_features.http_reject_path_with_fragment": "false",
     },
     "statsdUdpAddress": "127.0.0.1:8125",
     "envoyMetricsService": {
