@@ -133,6 +133,28 @@ def test_a_telemetry_is_for_those_whom_it_selects(mesh: Any) -> None:
     assert logs(client) == []
 
 
+@pytest.mark.parametrize("target", ["targetRef: {TARGET}", "targetRefs: [{TARGET}]"])
+def test_a_telemetry_for_the_pods_of_a_kubernetes_gateway(mesh: Any, target: str) -> None:
+    """They are known by their label; everything else in the namespace is left alone."""
+    labels = "istio: ingressgateway, gateway.networking.k8s.io/gateway-name: edge"
+    gateway = mesh.gateway(namespace="default", labels=labels)
+    client = started(mesh)
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+""")
+    meant = target.replace("TARGET", "group: gateway.networking.k8s.io, kind: Gateway, name: edge")
+    mesh.apply(telemetry(f"{{{meant}, accessLogging: [{{providers: [{{name: envoy}}]}}]}}"))
+    assert [kind for kind, _ in logs(gateway)] == ["file"]
+    assert logs(client) == []
+    mesh.apply(telemetry(f"{{{meant.replace('edge', 'other')}, accessLogging: [{{providers: [{{name: envoy}}]}}]}}"))
+    assert logs(gateway) == []
+
+
 def test_a_workload_whose_labels_change_is_looked_at_again(mesh: Any) -> None:
     pod = """
 apiVersion: v1
@@ -241,6 +263,21 @@ def test_metrics_are_dropped_and_relabelled(mesh: Any) -> None:
     assert labels["path"].startswith("%COALESCE(") and "size(request.url_path\\u0029" in labels["path"]
     mesh.apply(telemetry("metrics: [{providers: [{name: prometheus}], overrides: [{disabled: true}]}]"))
     assert counted(proxy) == {}
+
+
+def test_a_metric_by_the_name_that_it_is_counted_under(mesh: Any) -> None:
+    spec = """
+  metrics:
+  - providers: [{name: prometheus}]
+    overrides:
+    - {match: {customMetric: request_bytes}, disabled: true}
+    - {match: {customMetric: istio_requests_total}, tagOverrides: {team: {value: "'checkout'"}}}
+    - {match: {customMetric: of_somebody_else}, disabled: true}
+"""
+    found = counted(started(mesh, spec))
+    assert "istio_request_bytes" not in found and "istio_response_bytes" in found
+    assert found["istio_requests_total"]["team"] == "checkout"
+    assert "team" not in found["istio_response_bytes"]
 
 
 # Tracing
@@ -383,6 +420,44 @@ extensionProviders:
     assert detectors == ["environment", "dynatrace"]
     mesh.apply(telemetry("tracing: [{providers: [{name: datadog}]}]"))
     assert manager(proxy)["tracing"]["max_path_tag_length"] == 12
+
+
+def test_dynatrace_says_which_traces_are_kept(mesh: Any) -> None:
+    def provider(exporter: str, more: str = "") -> str:
+        sampler = f"{{tenant: abc, clusterId: 5, rootSpansPerMinute: 60{more}}}"
+        return f"""
+extensionProviders:
+- name: otel
+  opentelemetry:
+    service: {HOST}
+    port: 4318
+    {exporter}
+    dynatraceSampler: {sampler}
+"""
+
+    http = "http: {path: /v1/traces, timeout: 2s, headers: [{name: x-key, envName: TOKEN}]}"
+    proxy = started(mesh, "tracing: [{providers: [{name: otel}], randomSamplingPercentage: 10}]")
+    mesh.configure(provider(http))
+    assert manager(proxy)["tracing"]["random_sampling"] == {"value": 100.0}
+    sampler = manager(proxy)["tracing"]["provider"]["typed_config"]["sampler"]
+    assert sampler["name"] == "envoy.tracers.opentelemetry.samplers.dynatrace"
+    config = sampler["typed_config"]
+    assert (config["tenant"], config["cluster_id"], config["root_spans_per_minute"]) == ("abc", 5, 60)
+    assert config["http_service"]["http_uri"] == {
+        "uri": f"http://{HOST}/api/v2/samplingConfiguration",
+        "cluster": f"outbound|4318||{HOST}",
+        "timeout": "2s",
+    }
+    assert config["http_service"]["request_headers_to_add"][0]["header"] == {"key": "x-key", "value": "secret"}
+
+    own = f", httpService: {{service: {HOST}, port: 9411, http: {{path: /sampling, timeout: 4s}}}}"
+    mesh.configure(provider("grpc: {}", own))
+    asked = manager(proxy)["tracing"]["provider"]["typed_config"]["sampler"]["typed_config"]["http_service"]["http_uri"]
+    assert asked == {"uri": f"http://{HOST}/sampling", "cluster": f"outbound|9411||{HOST}", "timeout": "4s"}
+    mesh.configure(provider("grpc: {}"))
+    assert "sampler" not in manager(proxy)["tracing"]["provider"]["typed_config"], "nobody to ask"
+    mesh.configure(provider("grpc: {}", own.replace(HOST, "missing.test")))
+    assert "tracing" not in manager(proxy), "a sampler that cannot ask would keep no trace"
 
 
 def test_a_metrics_provider_of_ones_own_name(mesh: Any) -> None:

@@ -85,6 +85,21 @@ class ResourceDetectors(Struct):
     dynatrace: dict[str, Any] | None = None
 
 
+class DynatraceApi(Struct):
+    service: str = ""
+    port: int = 0
+    http: HttpService | None = None
+
+
+class DynatraceSampler(Struct):
+    """`http_service` is where sampling is configured, if not at the provider's own server."""
+
+    tenant: str = ""
+    cluster_id: int = 0
+    root_spans_per_minute: int = 0
+    http_service: DynatraceApi | None = None
+
+
 class Opentelemetry(Struct):
     service: str = ""
     port: int = 0
@@ -93,7 +108,7 @@ class Opentelemetry(Struct):
     grpc: GrpcService | None = None
     resource_detectors: ResourceDetectors | None = None
     service_attribute_enrichment: Literal["ISTIO_CANONICAL", "OTEL_SEMANTIC_CONVENTIONS"] = "ISTIO_CANONICAL"
-    dynatrace_sampler: Any = None
+    dynatrace_sampler: DynatraceSampler | None = None
 
 
 class Zipkin(Struct):

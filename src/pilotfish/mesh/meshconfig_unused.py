@@ -42,7 +42,6 @@ YET = frozenset(
         "zoneAwareLbSetting",
         *(f"defaultConfig.{name}" for name in _OF_DEFAULT_CONFIG),
         *(f"extensionProviders[].{name}" for name in _OF_PROVIDERS),
-        *(f"extensionProviders[].opentelemetry.{name}" for name in ("dynatraceSampler", "serviceAttributeEnrichment")),
     }
 )
 """Fields, by path, that Istio honours and this mesh does not yet."""

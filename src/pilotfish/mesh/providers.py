@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from pilotfish.mesh import reporting
 from pilotfish.mesh.extension_providers import (
     EnvoyFileAccessLog,
@@ -17,6 +19,7 @@ from pilotfish.mesh.extension_providers import (
     FileLogFormat,
     GrpcService,
     HttpHeader,
+    HttpService,
     Opentelemetry,
     OtelLogFormat,
     ResourceDetectors,
@@ -119,9 +122,13 @@ def _otel(provider: Opentelemetry, environment: Mapping[str, str]) -> reporting.
     if provider.service_attribute_enrichment == "OTEL_SEMANTIC_CONVENTIONS" and "environment" not in detectors:
         detectors.append("environment")
     if (http := provider.http) is not None:
-        path, timeout, headers = "/" + http.path.lstrip("/"), http.timeout, http.headers
         return reporting.OtelTracer(
-            _collector(provider), path, timeout or 0.0, _headers(headers, environment), detectors=tuple(detectors)
+            _collector(provider),
+            _path(http),
+            http.timeout or 0.0,
+            _headers(http.headers, environment),
+            tuple(detectors),
+            _sampler(provider, environment),
         )
     grpc = provider.grpc or GrpcService()
     return reporting.OtelTracer(
@@ -129,7 +136,31 @@ def _otel(provider: Opentelemetry, environment: Mapping[str, str]) -> reporting.
         timeout=grpc.timeout or 0.0,
         headers=_headers(grpc.initial_metadata, environment),
         detectors=tuple(detectors),
+        sampler=_sampler(provider, environment),
     )
+
+
+def _sampler(provider: Opentelemetry, environment: Mapping[str, str]) -> reporting.DynatraceSampler | None:
+    """It asks its own server, else that to which spans go over HTTP."""
+    wanted = provider.dynatrace_sampler
+    if wanted is None:
+        return None
+    found = reporting.DynatraceSampler(wanted.tenant, wanted.cluster_id, wanted.root_spans_per_minute)
+    api = wanted.http_service
+    http = (api.http or HttpService()) if api is not None else provider.http
+    if http is None:
+        return None
+    return msgspec.structs.replace(
+        found,
+        collector=_collector(api) if api is not None else None,
+        path=_path(http) if api is not None else found.path,
+        timeout=http.timeout or 0.0,
+        headers=_headers(http.headers, environment),
+    )
+
+
+def _path(http: HttpService) -> str:
+    return "/" + http.path.lstrip("/")
 
 
 def _headers(given: Sequence[HttpHeader], environment: Mapping[str, str]) -> Pairs:

@@ -146,6 +146,18 @@ class ZipkinTracer(Record):
     headers: Pairs = ()
 
 
+class DynatraceSampler(Record):
+    """Which traces are kept, asked over HTTP of a server of Dynatrace; without a collector, of the tracer's own."""
+
+    tenant: str
+    cluster: int
+    root_spans_per_minute: int = 0
+    collector: Collector | None = None
+    path: str = "/api/v2/samplingConfiguration"
+    timeout: float = 0.0
+    headers: Pairs = ()
+
+
 class OtelTracer(Record):
     """Spans over OTLP: gRPC, or HTTP where `path` is not None. `timeout` in seconds, 0 for Envoy's own."""
 
@@ -155,6 +167,13 @@ class OtelTracer(Record):
     headers: Pairs = ()
     detectors: tuple[str, ...] = ()
     """Of resource attributes besides those of the workload: "environment", "dynatrace"."""
+    sampler: DynatraceSampler | None = None
+    """Decides in the place of the percentage."""
+
+    @property
+    def sampled_by(self) -> Collector | None:
+        """A server of the sampler's own."""
+        return self.sampler.collector if self.sampler is not None else None
 
 
 class DatadogTracer(Record):
@@ -214,6 +233,8 @@ class Reporting(Record):
         found = {log.sink.collector for log in self.logs if not isinstance(log.sink, FileLog)}
         if self.tracing is not None:
             found.add(self.tracing.tracer.collector)
+            if isinstance(self.tracing.tracer, OtelTracer) and self.tracing.tracer.sampled_by is not None:
+                found.add(self.tracing.tracer.sampled_by)
         return frozenset(found)
 
 

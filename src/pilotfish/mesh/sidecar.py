@@ -14,6 +14,8 @@ from pilotfish.api.meta import Document
 from pilotfish.api.proxyconfig import ProxyConfig, proxy_config_document
 from pilotfish.mesh import metrics_merge
 from pilotfish.mesh.meshconfig import MeshConfig
+from pilotfish.mesh.otel_attributes import VARIABLE as OTEL_ATTRIBUTES
+from pilotfish.mesh.otel_attributes import resource_attributes
 from pilotfish.mesh.values import ProxyValues, Values
 from pilotfish.mesh.workload import Workload
 
@@ -138,6 +140,9 @@ def environment(pod: Injected, serving: Sequence[Document]) -> Iterator[Document
         yield _text("ISTIO_META_OWNER", pod.workload.url)
     yield _text("ISTIO_META_MESH_ID", of_all.mesh_id or pod.mesh.trust_domain)
     yield _text("TRUST_DOMAIN", pod.mesh.trust_domain)
+    attributes = resource_attributes(pod.mesh, pod.annotations, pod.labels, pod.apps, pod.workload)
+    if attributes and OTEL_ATTRIBUTES not in pod.proxy.proxy_metadata:
+        yield _text(OTEL_ATTRIBUTES, attributes)
     for key, value in sorted(pod.proxy.proxy_metadata.items()):
         yield _text(key, value)
     if pod.scraped:

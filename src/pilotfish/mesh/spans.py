@@ -48,13 +48,18 @@ def merged_tracing(
         return None
     return reporting.Tracing(
         tracer=found.tracer,
-        sampling=_sampling(of_mesh) if sampling is None else sampling,
+        sampling=_share(found.tracer, _sampling(of_mesh) if sampling is None else sampling),
         tags=_tags(tags or of_mesh.custom_tags),
         istio_tags=istio_tags,
         id_decides=id_decides,
         propagates=propagates,
         max_path=found.max_path or of_mesh.max_path_tag_length,
     )
+
+
+def _share(tracer: reporting.Tracer, percent: float) -> float:
+    """All, where a sampler of the tracer's own decides."""
+    return 100.0 if isinstance(tracer, reporting.OtelTracer) and tracer.sampler is not None else percent
 
 
 def _over(given: bool | None, inherited: bool) -> bool:

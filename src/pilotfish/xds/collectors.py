@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from pilotfish.mesh.reporting import AccessLog, Collector, FileLog, Reporting
+from pilotfish.mesh.reporting import AccessLog, Collector, FileLog, OtelTracer, Reporting, Tracer
 
 Find = Callable[[Collector], Collector | None]
 """The host that a collector's name means, with its name in full and no namespace; None where there is none."""
@@ -21,14 +21,23 @@ def reachable(reporting: Reporting, find: Find) -> Reporting:
         return reporting
     tracing = reporting.tracing
     if tracing is not None:
-        collector = find(tracing.tracer.collector)
-        if collector is None:
-            tracing = None
-        else:
-            tracer = msgspec.structs.replace(tracing.tracer, collector=collector)
-            tracing = msgspec.structs.replace(tracing, tracer=tracer)
+        tracer = _found(tracing.tracer, find)
+        tracing = msgspec.structs.replace(tracing, tracer=tracer) if tracer is not None else None
     logs = tuple(log for log in (_reachable(log, find) for log in reporting.logs) if log is not None)
     return msgspec.structs.replace(reporting, logs=logs, tracing=tracing)
+
+
+def _found(tracer: Tracer, find: Find) -> Tracer | None:
+    collector = find(tracer.collector)
+    if collector is None:
+        return None
+    if isinstance(tracer, OtelTracer) and tracer.sampler is not None and tracer.sampled_by is not None:
+        sampled_by = find(tracer.sampled_by)
+        if sampled_by is None:
+            return None
+        sampler = msgspec.structs.replace(tracer.sampler, collector=sampled_by)
+        tracer = msgspec.structs.replace(tracer, sampler=sampler)
+    return msgspec.structs.replace(tracer, collector=collector)
 
 
 def _reachable(log: AccessLog, find: Find) -> AccessLog | None:

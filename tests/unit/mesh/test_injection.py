@@ -262,3 +262,26 @@ def test_what_the_application_shows_of_itself_is_for_the_proxy_to_ask():
     assert environment_of(again)["ISTIO_PROMETHEUS_ANNOTATIONS"] == '{"port":"8080"}'
     with pytest.raises(Invalid, match="15090"):
         inject(a_pod(annotations={"prometheus.io/port": "15090"}), ENABLED, MESH, VALUES)
+
+
+@pytest.mark.covers("MeshConfig.extensionProviders[].opentelemetry.serviceAttributeEnrichment")
+def test_spans_say_whose_they_are_by_opentelemetrys_conventions():
+    def attributes(pod, **provider):
+        otel = {"service": "otel.test", "port": 4317, **provider}
+        mesh = mesh_config({"extensionProviders": [{"name": "otel", "opentelemetry": otel}]})
+        return environment_of(inject(pod, ENABLED, mesh, VALUES)).get("OTEL_RESOURCE_ATTRIBUTES")
+
+    conventions = {"serviceAttributeEnrichment": "OTEL_SEMANTIC_CONVENTIONS"}
+    assert attributes(a_pod()) is None
+    assert attributes(a_pod(), **conventions) == (
+        "service.name=meshb,service.namespace=default,service.version=1,service.instance.id=default.$(POD_NAME).meshb"
+    )
+    labels = {"app.kubernetes.io/name": "shop", "app.kubernetes.io/version": "v7"}
+    annotations = {"resource.opentelemetry.io/service.instance.id": "i-1"}
+    assert attributes(a_pod(labels, annotations), **conventions) == (
+        "service.name=shop,service.namespace=default,service.version=v7,service.instance.id=i-1"
+    )
+    images = {"r:5000/x@sha256:a": "sha256:a", "x:1@sha256:a": "1@sha256:a", "r:5000/x": None}
+    for image, version in images.items():
+        found = attributes(a_pod(containers=[{"name": "meshb", "image": image}]), **conventions)
+        assert f",service.version={version}," in found if version else "service.version" not in found

@@ -11,17 +11,18 @@ from pilotfish.api.istio_validation.values import Faults
 from pilotfish.api.one_of import one_of_faults
 from pilotfish.api.telemetry import CustomTag, MetricsOverrides, ProviderRef, Telemetry
 
+_TARGETS = ("spec.targetRef", "spec.targetRefs[]")
 TELEMETRY_NOT_HONOURED = frozenset(
     {
-        "spec.metrics[].overrides[].match.customMetric",
         # Envoy does not tell its logs of single messages in a form that can be counted.
         "spec.metrics[].overrides[].match.metric=GRPC_REQUEST_MESSAGES",
         "spec.metrics[].overrides[].match.metric=GRPC_RESPONSE_MESSAGES",
         # Requests are counted when they end, connections when they begin and end.
         "spec.metrics[].reportingInterval",
-        # Of gateways of the Kubernetes Gateway API.
-        "spec.targetRef",
-        "spec.targetRefs",
+        # Of waypoints; what a Gateway of Kubernetes means is found by the label of its pods.
+        *(f"{where}.kind={kind}" for where in _TARGETS for kind in ("GatewayClass", "Service", "ServiceEntry")),
+        # Refused, by Istio too: what a Telemetry is about is in its own namespace.
+        *(f"{where}.namespace" for where in _TARGETS),
     }
 )
 

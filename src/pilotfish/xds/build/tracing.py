@@ -12,12 +12,15 @@ from envoy.extensions.tracers.opentelemetry.resource_detectors.v3 import (
     dynatrace_resource_detector_pb2,
     environment_resource_detector_pb2,
 )
+from envoy.extensions.tracers.opentelemetry.samplers.v3 import dynatrace_sampler_pb2
 from envoy.type.tracing.v3 import custom_tag_pb2
 from google.protobuf.message import Message
 
 from pilotfish.api.peer import UNKNOWN, Variable
 from pilotfish.mesh.reporting import (
+    Collector,
     DatadogTracer,
+    DynatraceSampler,
     OtelTracer,
     Pairs,
     SkyWalkingTracer,
@@ -116,7 +119,7 @@ def _zipkin(tracer: ZipkinTracer) -> zipkin_pb2.ZipkinConfig:
     config = zipkin_pb2.ZipkinConfig(
         collector_endpoint_version=zipkin_pb2.ZipkinConfig.HTTP_JSON,
         trace_id_128bit=tracer.long_ids,
-        collector_service=_http(tracer, tracer.path, tracer.timeout),
+        collector_service=_http(tracer.collector, tracer.path, tracer.headers, tracer.timeout),
     )
     config.shared_span_context.value = False
     if tracer.w3c:
@@ -132,8 +135,13 @@ def _otel(tracer: OtelTracer) -> opentelemetry_pb2.OpenTelemetryConfig:
         config.resource_detectors.append(
             extension_pb2.TypedExtensionConfig(name=name, typed_config=common.any_of(_DETECTORS[detector]()))
         )
+    if tracer.sampler is not None:
+        config.sampler.name = "envoy.tracers.opentelemetry.samplers.dynatrace"
+        config.sampler.typed_config.CopyFrom(common.any_of(_sampler(tracer, tracer.sampler)))
     if tracer.path is not None:
-        config.http_service.CopyFrom(_http(tracer, tracer.path, tracer.timeout or _DEFAULT_TIMEOUT))
+        config.http_service.CopyFrom(
+            _http(tracer.collector, tracer.path, tracer.headers, tracer.timeout or _DEFAULT_TIMEOUT)
+        )
         return config
     config.grpc_service.CopyFrom(grpc_service(tracer.collector))
     config.grpc_service.initial_metadata.extend(_header_values(tracer.headers))
@@ -142,14 +150,23 @@ def _otel(tracer: OtelTracer) -> opentelemetry_pb2.OpenTelemetryConfig:
     return config
 
 
-def _http(tracer: ZipkinTracer | OtelTracer, path: str, timeout: float) -> http_service_pb2.HttpService:
-    collector = tracer.collector
+def _sampler(tracer: OtelTracer, sampler: DynatraceSampler) -> dynatrace_sampler_pb2.DynatraceSamplerConfig:
+    collector = sampler.collector or tracer.collector
+    return dynatrace_sampler_pb2.DynatraceSamplerConfig(
+        tenant=sampler.tenant,
+        cluster_id=sampler.cluster,
+        root_spans_per_minute=sampler.root_spans_per_minute,
+        http_service=_http(collector, sampler.path, sampler.headers, sampler.timeout or _DEFAULT_TIMEOUT),
+    )
+
+
+def _http(collector: Collector, path: str, headers: Pairs, timeout: float) -> http_service_pb2.HttpService:
     service = http_service_pb2.HttpService(
         request_headers_to_add=[
             base_pb2.HeaderValueOption(
                 header=value, append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
             )
-            for value in _header_values(tracer.headers)
+            for value in _header_values(headers)
         ]
     )
     service.http_uri.uri = f"http://{collector.host}{path}"
