@@ -16,7 +16,6 @@ _OF_DEFAULT_CONFIG = (
     "proxyBootstrapTemplatePath",
     "proxyHeaders.metadataExchangeHeaders",
     "readinessProbe",
-    "terminationDrainDuration",
     "tracing.tlsSettings",
 )
 _OF_PROVIDERS = ("envoyExtAuthzHttp", "envoyExtAuthzGrpc", "sds")

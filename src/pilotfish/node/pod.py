@@ -20,12 +20,25 @@ from pilotfish.api.pods import Container, Pod, PodStatus
 from pilotfish.api.scheme import Kind
 from pilotfish.client.backoff import backoff
 from pilotfish.client.events import EventType
-from pilotfish.node import environment, grpcxds, peer, podfiles, podrecord, podsandbox, proxy, runtime, usage, volumes
+from pilotfish.node import (
+    draining,
+    environment,
+    grpcxds,
+    peer,
+    podfiles,
+    podrecord,
+    podsandbox,
+    proxy,
+    runtime,
+    usage,
+    volumes,
+)
 from pilotfish.node.captureannotations import AnnotationError
 from pilotfish.node.containerspec import container_spec
 from pilotfish.node.environment import ConfigError, Sources
 from pilotfish.node.images import Image
 from pilotfish.node.keeper import DEFAULT_GRACE, Keeper, Surroundings
+from pilotfish.node.kubelet.pods import RunningPod
 from pilotfish.node.nodecontext import Attachment, NodeContext
 from pilotfish.node.podrecord import ContainerMemory, PodRecord
 from pilotfish.node.runtime import ContainerRecord, ContainerSpec, PodGone
@@ -257,7 +270,10 @@ class PodWorker:
                 self._keeping = keepers
                 async with asyncio.TaskGroup() as group:
                     watching = group.create_task(self._observe(changes, keepers))
+                    patience = await self._drain(keepers, seconds)
                     for those in self._farewell(keepers):
+                        if any(keeper.is_proxy for keeper in those):
+                            await asyncio.sleep(patience)
                         left = max(0.0, deadline - asyncio.get_running_loop().time())
                         async with asyncio.TaskGroup() as stopping:
                             for keeper in those:
@@ -266,6 +282,14 @@ class PodWorker:
         except* PodGone:
             self._bury()
         await self._write_status()
+
+    async def _drain(self, keepers: Mapping[str, Keeper], left: float) -> float:
+        """Tell the proxy, if one runs, that it will end; gives for how many seconds it should go on."""
+        container = proxy.proxy_container(self.pod)
+        if container is None or self.pod.spec.host_network or not left or not keepers[container.name].facts.running:
+            return 0.0
+        await draining.drain(RunningPod(self.folder, self._attachment), container)
+        return draining.patience(container, left)
 
     def _farewell(self, keepers: Mapping[str, Keeper]) -> list[list[Keeper]]:
         """Who is ended together, in order: the containers, the sidecars last to first, the proxy that serves them all.
