@@ -175,7 +175,7 @@ class Driver:
             self._coverage.configured(self._test, yaml.safe_load(text))
         config = read_mesh_config(text)
         reports = Reports(config, {"TOKEN": "secret"})
-        self.generator.reconfigure(settings_of(config), exports_of(config), reports)
+        self.generator.reconfigure(settings_of(config), exports_of(config), reports, config.root_namespace)
         self._show_envoy()
 
     def apply(self, text: str) -> None:

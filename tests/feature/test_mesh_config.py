@@ -244,3 +244,52 @@ defaultConfig: {envoyAccessLogService: {address: 'logs.test:50000'}}
         "file",
         "http_grpc",
     ]
+
+
+def test_the_namespace_whose_policies_are_for_all(mesh: Any) -> None:
+    mesh.apply(
+        SERVICE
+        + """
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: all, namespace: rules}
+spec: {host: "*.local", trafficPolicy: {loadBalancer: {simple: RANDOM}}}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: all, namespace: rules}
+spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}, egress: [{hosts: ["*/*"]}]}
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: all, namespace: rules}
+spec: {accessLogging: [{providers: [{name: envoy}]}]}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: all, namespace: rules}
+spec:
+  configPatches:
+  - applyTo: CLUSTER
+    match: {context: SIDECAR_OUTBOUND}
+    patch: {operation: MERGE, value: {connect_timeout: 3s}}
+"""
+    )
+    proxy = mesh.sidecar()
+
+    def ruled() -> tuple[bool, bool, bool, bool]:
+        cluster = proxy.get("clusters", "outbound|80||web.default.svc.cluster.local")
+        rest = proxy.get("listeners", "virtualOutbound")["filter_chains"][1]["filters"][0]["typed_config"]
+        return (
+            cluster.get("lb_policy") == "RANDOM",
+            cluster["connect_timeout"] == "3s",
+            rest["cluster"] == "BlackHoleCluster",
+            "access_log" in rest,
+        )
+
+    assert not any(ruled())
+    mesh.configure("rootNamespace: rules")
+    assert all(ruled())
+    mesh.configure("")
+    assert not any(ruled())

@@ -67,7 +67,7 @@ class EnvoyFilters:
     """All EnvoyFilters of the mesh, by namespace."""
 
     def __init__(self, root_namespace: str) -> None:
-        self._root = root_namespace
+        self.root_namespace = root_namespace
         self._filters: dict[str, dict[ObjectKey, _Filter]] = {}
 
     def apply(self, before: Object | None, after: Object | None) -> bool:
@@ -96,11 +96,11 @@ class EnvoyFilters:
         """
         mine = [
             found
-            for where in dict.fromkeys((self._root, namespace))
+            for where in dict.fromkeys((self.root_namespace, namespace))
             for found in self._filters.get(where, {}).values()
             if set(found.selector) <= set(labels)
         ]
-        mine.sort(key=lambda f: (f.priority, f.source.namespace != self._root, f.created, f.source.name))
+        mine.sort(key=lambda f: (f.priority, f.source.namespace != self.root_namespace, f.created, f.source.name))
         return tuple(
             patch
             for found in mine

@@ -125,7 +125,7 @@ class Sidecars:
     """All Sidecars of the mesh, by namespace."""
 
     def __init__(self, root_namespace: str) -> None:
-        self._root = root_namespace
+        self.root_namespace = root_namespace
         self._scopes: dict[str, dict[ObjectKey, SidecarScope]] = {}
 
     def apply(self, before: Object | None, after: Object | None) -> bool:
@@ -150,7 +150,7 @@ class Sidecars:
         for scope in own:
             if scope.selector and set(scope.selector) <= set(labels):
                 return scope
-        for where in (namespace, self._root):
+        for where in (namespace, self.root_namespace):
             for scope in sorted(self._scopes.get(where, {}).values(), key=lambda scope: scope.age):
                 if not scope.selector:
                     return scope

@@ -33,7 +33,6 @@ YET = frozenset(
         "ingressService",
         "outboundTrafficPolicy.tls",
         "proxyHttpPort",
-        "rootNamespace",
         "serviceEntryVisibility",
         "serviceScopeConfigs",
         "serviceSettings",

@@ -285,6 +285,15 @@ class Model:
         hosts = self._reassemble(set(self._hosts))
         return Touched(hosts=hosts, names=self._names(hosts, patterns), policies=patterns)
 
+    def rule_from(self, namespace: str) -> Touched:
+        """Have another namespace be the one whose policies are for all (Istio: rootNamespace)."""
+        if namespace == self.root_namespace:
+            return Touched()
+        self.root_namespace = namespace
+        for ruled in (self.policies, self.sidecars, self.envoy_filters):
+            ruled.root_namespace = namespace
+        return Touched(names=frozenset(self.host_names()), sidecars=True, envoy_filters=True)
+
     def _names(
         self, hosts: Mapping[HostKey, tuple[Host | None, Host | None]], about: Collection[str]
     ) -> frozenset[str]:

@@ -132,7 +132,7 @@ class Policies:
 
     def __init__(self, cluster_domain: str, root_namespace: str, exports: Exports) -> None:
         self._cluster_domain = cluster_domain
-        self._root = root_namespace
+        self.root_namespace = root_namespace
         self._exports = exports
         self._delegates = Delegates(cluster_domain)
         self._routings: dict[ObjectKey, Routing] = {}
@@ -219,10 +219,12 @@ class Policies:
         One that selects the client by its labels goes before one for all.
         """
         hostname = service.hostname.lower()
-        own_rules = self._in_namespace(viewer, viewer.namespace, hostname, private=viewer.namespace == self._root)
+        own_rules = self._in_namespace(
+            viewer, viewer.namespace, hostname, private=viewer.namespace == self.root_namespace
+        )
         if own_rules:
             return _chosen(own_rules, viewer)
-        for namespace in (service.namespace, self._root):
+        for namespace in (service.namespace, self.root_namespace):
             if found := self._in_namespace(viewer, namespace, hostname):
                 return _chosen(found, viewer)
         return None

@@ -120,4 +120,4 @@ class Feed:
             log.error("ConfigMap %s/%s keeps its last good settings: %s", ROOT_NAMESPACE, CONFIG_MAP, error)
             return
         reports = Reports(mesh, os.environ)
-        self._generator.reconfigure(settings, exports_of(mesh), reports)
+        self._generator.reconfigure(settings, exports_of(mesh), reports, mesh.root_namespace)

@@ -17,6 +17,7 @@ from pilotfish.api.demand import on_demand
 from pilotfish.api.protos import NAME_TABLE_TYPE
 from pilotfish.mesh.envoy_filters import Patch
 from pilotfish.mesh.index import MultiMap
+from pilotfish.mesh.meshconfig import ROOT_NAMESPACE
 from pilotfish.mesh.model import Change, Model, Touched
 from pilotfish.mesh.policies import BY_DEFAULT, Exports
 from pilotfish.mesh.records import WorkloadKey, labels_of
@@ -196,13 +197,19 @@ class Generator:
             assert all(proxy.shared == self._shared(proxy.node) for proxy in self._all()), "a proxy is in a wrong group"
 
     def reconfigure(
-        self, settings: ProxySettings, exports: Exports = BY_DEFAULT, reports: Reports | None = None
+        self,
+        settings: ProxySettings,
+        exports: Exports = BY_DEFAULT,
+        reports: Reports | None = None,
+        root_namespace: str = ROOT_NAMESPACE,
     ) -> None:
-        """Change what shapes all proxies, who sees what does not say it, and what workloads report.
+        """Change what shapes all proxies, who sees what does not say it, what workloads report, and where policies are
+        for all.
 
         The parts that this touches are made anew; each proxy is told what came out different.
         """
         self._update(self.model.export_by_default(exports))
+        self._update(self.model.rule_from(root_namespace))
         self._reports.configure(reports)
         if settings != self.settings:
             self.settings = settings
