@@ -19,7 +19,7 @@ from scripts.api_coverage.fields import MESH_CONFIG, Table, set_by, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 FEATURES, END_TO_END = "tests/feature", "tests/e2e"
-OTHERS = ("tests/unit/mesh", "tests/unit/node", "tests/unit/cli")
+OTHERS = ("tests/unit/mesh", "tests/unit/node", "tests/unit/cli", "tests/unit/xds")
 """Where tests may be that say themselves what they cover."""
 MARKER = "covers"
 PLUGIN = "api-coverage"

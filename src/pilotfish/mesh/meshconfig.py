@@ -17,7 +17,7 @@ from pilotfish.api.durations import Duration
 from pilotfish.api.errors import FieldError
 from pilotfish.api.istio_validation.http_route import http_retries
 from pilotfish.api.istio_validation.load_balancer import locality as locality_faults
-from pilotfish.api.meta import Document, Struct
+from pilotfish.api.meta import Document, LabelSelector, Struct
 from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.api.networking.http_route import HTTPRetry
 from pilotfish.api.networking.load_balancer import LocalityLoadBalancerSetting
@@ -100,7 +100,7 @@ class MeshConfig(Struct):
     ca: Any = None
     extension_providers: tuple[ExtensionProvider, ...] = ()
     default_providers: DefaultProviders = DefaultProviders()
-    discovery_selectors: Any = None
+    discovery_selectors: tuple[LabelSelector, ...] = ()
     default_http_retry_policy: HTTPRetry | None = None
     mesh_mtls: TLSConfig = field(name="meshMTLS", default=TLSConfig())
     tls_defaults: TLSConfig = TLSConfig()

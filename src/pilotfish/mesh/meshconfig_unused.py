@@ -25,7 +25,6 @@ YET = frozenset(
         "ca",
         "caCertificates",
         "configSources",
-        "discoverySelectors",
         "hboneIdleTimeout",
         "ingressClass",
         "ingressControllerMode",

@@ -22,6 +22,7 @@ from pilotfish.mesh.model import Change
 from pilotfish.mesh.policies import exports_of
 from pilotfish.mesh.records import SecretKey
 from pilotfish.mesh.telemetry import Reports
+from pilotfish.xds.discovery import Discovery
 from pilotfish.xds.generator import Generator
 from pilotfish.xds.settings import settings_of
 
@@ -62,6 +63,10 @@ class Feed:
         self._informers = [settings, *map(informers.informer, KINDS)]
         for informer in self._informers[1:]:
             informer.subscribe(self._queue)
+        namespaces = informers.informer(kinds.NAMESPACE)
+        namespaces.subscribe(lambda _: self._wanted.set())
+        self._discovery = Discovery(namespaces, self._informers[1:])
+        self._informers.append(namespaces)
         self._sources = informers
         self._secrets: dict[SecretKey, Informer[core.Secret]] = {}
         generator.gateways.on_secrets = self._follow
@@ -103,8 +108,8 @@ class Feed:
     def _flush(self) -> None:
         self._wanted.clear()
         changes, self._pending = self._pending, []
-        if changes:
-            self._generator.apply(changes)
+        if narrowed := self._discovery.narrowed(changes):
+            self._generator.apply(narrowed)
 
     def _queue(self, told: Told[Any]) -> None:
         self._pending.append((told.old, told.new))
@@ -119,5 +124,7 @@ class Feed:
         except Invalid as error:
             log.error("ConfigMap %s/%s keeps its last good settings: %s", ROOT_NAMESPACE, CONFIG_MAP, error)
             return
+        self._discovery.select(mesh.discovery_selectors)
+        self._wanted.set()
         reports = Reports(mesh, os.environ)
         self._generator.reconfigure(settings, exports_of(mesh), reports, mesh.root_namespace)

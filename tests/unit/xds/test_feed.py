@@ -140,3 +140,44 @@ def test_secrets_are_followed_that_a_gateway_needs_and_no_others() -> None:
         assert generator.gateways.secrets == frozenset()
 
     with_feed(scenario)
+
+
+@pytest.mark.covers(
+    "MeshConfig.discoverySelectors[].matchLabels",
+    *(f"MeshConfig.discoverySelectors[].matchExpressions[].{name}" for name in ("key", "operator", "values")),
+)
+def test_namespaces_that_are_looked_at() -> None:
+    selectors = (
+        "discoverySelectors:\n"
+        "- matchLabels: {mesh: here}\n"
+        "- matchExpressions: [{key: team, operator: In, values: [a, b]}]\n"
+    )
+
+    async def scenario(client: LocalClient, generator: Generator) -> None:
+        for name, labels in (("one", {"mesh": "here"}), ("two", {"team": "b"}), ("three", {"team": "c"})):
+            await client.create(NAMESPACE, {"metadata": {"name": name, "labels": labels}})
+            await client.create(SERVICE_ENTRY, entry(f"{name}.test"), name)
+        proxy = generator.connect(NODE, lambda _: None)
+
+        def seen() -> set[str]:
+            hosts = ("default.test", "one.test", "two.test", "three.test", "late.test")
+            return {host for host in hosts if f"outbound|80||{host}" in proxy.resources(source.CLUSTER)}
+
+        await until(lambda: seen() == {"default.test", "one.test", "two.test", "three.test"})
+        settings = {"metadata": {"name": "istio"}, "data": {"mesh": selectors}}
+        await client.create(CONFIG_MAP, settings, "istio-system")
+        await until(lambda: seen() == {"one.test", "two.test"})
+        await client.patch(NAMESPACE, "three", None, {"metadata": {"labels": {"team": "a"}}})
+        await until(lambda: seen() == {"one.test", "two.test", "three.test"})
+        await client.create(SERVICE_ENTRY, entry("late.test"), "one")
+        await until(lambda: "late.test" in seen())
+        await client.patch(NAMESPACE, "one", None, {"metadata": {"labels": {"mesh": None}}})
+        await until(lambda: seen() == {"two.test", "three.test"})
+        await client.delete(SERVICE_ENTRY, "late-test", "one")
+        await client.patch(NAMESPACE, "one", None, {"metadata": {"labels": {"mesh": "here"}}})
+        await until(lambda: seen() == {"one.test", "two.test", "three.test"})
+        await client.patch(CONFIG_MAP, "istio", "istio-system", {"data": {"mesh": ""}})
+        await until(lambda: "default.test" in seen())
+        proxy.close()
+
+    with_feed(scenario, "default.test")
