@@ -168,7 +168,7 @@ class Sidecars:
 
     def reaches(self, where: frozenset[str], namespace: str) -> bool:
         """Whether the Sidecars of some of these namespaces may be those of workloads of another one."""
-        return namespace in where or self._root in where
+        return namespace in where or self.root_namespace in where
 
 
 def _ended_ports(scope: SidecarScope) -> tuple[int, ...]:
