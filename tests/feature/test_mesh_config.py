@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 SERVICE = """
@@ -293,3 +294,87 @@ spec:
     assert all(ruled())
     mesh.configure("")
     assert not any(ruled())
+
+
+def test_names_that_nobody_knows_are_looked_up(mesh: Any, tmp_path: Path, make_certificate: Any) -> None:
+    mesh.apply(SERVICE)
+    proxy = mesh.sidecar(metadata={"DNS_CAPTURE": "true"})
+    assert "AllowAnyDynamicDNSCluster" not in proxy.names("clusters")
+    mesh.configure("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}")
+    assert "0.0.0.0_80" in proxy.names("listeners"), "every proxy has everything"
+    cluster = proxy.get("clusters", "AllowAnyDynamicDNSCluster")
+    assert cluster["cluster_type"]["name"] == "envoy.clusters.dynamic_forward_proxy"
+    assert "transport_socket" not in cluster
+
+    unknown = proxy.get("routes", "80")["virtual_hosts"][-1]
+    assert (unknown["name"], unknown["domains"]) == ("allow_any_dynamic_dns", ["*"])
+    assert unknown["routes"][0]["route"]["cluster"] == "AllowAnyDynamicDNSCluster"
+    (known, *_) = proxy.get("listeners", "0.0.0.0_80")["filter_chains"]
+    filters = [each["name"].rpartition(".")[2] for each in known["filters"][-1]["typed_config"]["http_filters"]]
+    assert filters[-2:] == ["dynamic_forward_proxy", "router"]
+
+    listener = proxy.get("listeners", "virtualOutbound")
+    assert [each["name"] for each in listener["listener_filters"]] == ["envoy.filters.listener.http_inspector"]
+    assert (listener["listener_filters_timeout"], listener["continue_on_listener_filters_timeout"]) == ("1s", True)
+    names = [chain["name"] for chain in listener["filter_chains"]]
+    assert names == [
+        "virtualOutbound-blackhole",
+        "virtualOutbound-catchall-tcp-http",
+        "virtualOutbound-catchall-tcp",
+    ]
+    manager = listener["filter_chains"][1]["filters"][0]["typed_config"]
+    (host,) = manager["route_config"]["virtual_hosts"]
+    assert host["routes"][0]["route"]["cluster"] == "AllowAnyDynamicDNSCluster"
+    rest = listener["filter_chains"][2]["filters"][0]["typed_config"]
+    assert rest["cluster"] == "PassthroughCluster"
+
+    for name, text in zip(("cert.pem", "key.pem"), make_certificate("out.test"), strict=True):
+        (tmp_path / name).write_bytes(text)
+    mesh.configure(f"""
+outboundTrafficPolicy:
+  mode: ALLOW_ANY_DYNAMIC_DNS
+  tls:
+    mode: MUTUAL
+    clientCertificate: {tmp_path}/cert.pem
+    privateKey: {tmp_path}/key.pem
+    caCertificates: {tmp_path}/cert.pem
+    subjectAltNames: [out.test]
+    sni: out.test
+    insecureSkipVerify: false
+""")
+    socket = proxy.get("clusters", "AllowAnyDynamicDNSCluster")["transport_socket"]["typed_config"]
+    assert socket["sni"] == "out.test"
+    assert len(socket["common_tls_context"]["tls_certificates"]) == 1
+
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: all}
+spec: {outboundTrafficPolicy: {mode: ALLOW_ANY}, egress: [{hosts: ["*/*"]}]}
+""")
+    assert proxy.get("listeners", "virtualOutbound")["filter_chains"][-1]["name"] == "virtualOutbound-catchall-tcp"
+    assert "AllowAnyDynamicDNSCluster" not in proxy.names("clusters")
+
+
+def test_requests_as_to_an_http_proxy(mesh: Any) -> None:
+    mesh.apply(POD)
+    proxy = mesh.sidecar(metadata={"DNS_CAPTURE": "true"})
+    mesh.configure("proxyHttpPort: 15002")
+    listener = proxy.get("listeners", "127.0.0.1_15002")
+    assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 15002}
+    assert "bind_to_port" not in listener and "default_filter_chain" not in listener
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    assert manager["rds"]["route_config_name"] == "http_proxy"
+    routes = proxy.get("routes", "http_proxy")
+    assert "ignore_port_in_host_matching" not in routes
+    web, unknown = routes["virtual_hosts"]
+    assert {"web.default.svc.cluster.local", "web.default.svc.cluster.local:80", "web", "web:80"} <= set(web["domains"])
+    assert web["routes"][0]["route"]["cluster"] == "outbound|80||web.default.svc.cluster.local"
+    assert unknown["routes"][0]["route"]["cluster"] == "AllowAnyDynamicDNSCluster", "not back to the proxy itself"
+    mesh.delete("Service", "web")
+    assert [host["name"] for host in proxy.get("routes", "http_proxy")["virtual_hosts"]] == ["allow_any_dynamic_dns"]
+    mesh.configure("{proxyHttpPort: 15002, outboundTrafficPolicy: {mode: REGISTRY_ONLY}}")
+    assert [host["name"] for host in proxy.get("routes", "http_proxy")["virtual_hosts"]] == ["block_all"]
+    assert "AllowAnyDynamicDNSCluster" not in proxy.names("clusters")
+    mesh.configure("")
+    assert "http_proxy" not in proxy.names("routes")

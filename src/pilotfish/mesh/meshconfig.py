@@ -7,10 +7,10 @@ nothing. Defaults and merging are Istio's (pkg/config/mesh: DefaultMeshConfig, A
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from msgspec import field
+from msgspec import Meta, field
 
 from pilotfish.api.config_reading import CONFIG_MAP, Port, below, converted, refuse_any, refused
 from pilotfish.api.durations import Duration
@@ -21,6 +21,7 @@ from pilotfish.api.meta import Document, LabelSelector, Struct
 from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.api.networking.http_route import HTTPRetry
 from pilotfish.api.networking.load_balancer import LocalityLoadBalancerSetting
+from pilotfish.api.networking.tls import ClientTLSSettings
 from pilotfish.api.proxyconfig import ProxyConfig
 from pilotfish.mesh import default_policy, extension_providers
 from pilotfish.mesh.default_policy import DefaultTrafficPolicy
@@ -42,7 +43,7 @@ class TLSConfig(Struct):
 
 class OutboundTrafficPolicy(Struct):
     mode: Literal["ALLOW_ANY", "REGISTRY_ONLY", "ALLOW_ANY_DYNAMIC_DNS"] = "ALLOW_ANY"
-    tls: Any = None
+    tls: ClientTLSSettings | None = None
 
 
 class InboundTrafficPolicy(Struct):
@@ -83,7 +84,7 @@ class MeshConfig(Struct):
     ingress_controller_mode: Literal["UNSPECIFIED", "OFF", "DEFAULT", "STRICT"] = "STRICT"
     ingress_selector: str = ""
     enable_prometheus_merge: bool = True
-    proxy_http_port: int = 0
+    proxy_http_port: Annotated[int, Meta(ge=0, le=65535, description="a port, or 0 for none")] = 0
     hbone_idle_timeout: Duration | None = None
     enable_envoy_access_log_service: bool = False
     disable_envoy_listener_log: bool = False

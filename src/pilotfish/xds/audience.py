@@ -82,4 +82,5 @@ def scoped(settings: ProxySettings, scope: SidecarScope) -> ProxySettings:
         host = resolve(to.host, scope.source.namespace, settings.cluster_domain)
         cluster = names.outbound(to.port.number if to.port else 0, host, to.subset)
     allow_any = settings.allow_any if refuses is None else not refuses
-    return msgspec.structs.replace(settings, allow_any=allow_any, egress_proxy=cluster)
+    dynamic_dns = settings.dynamic_dns and refuses is None
+    return msgspec.structs.replace(settings, allow_any=allow_any, egress_proxy=cluster, dynamic_dns=dynamic_dns)

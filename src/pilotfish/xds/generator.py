@@ -302,7 +302,7 @@ class Generator:
             egress = sidecar.egress if sidecar else ()
             audience = Audience(node.namespace, ":" in node.ip, settings, told_by, egress, locality, patches)
             # Where an unknown destination is refused, so would be a host of the mesh that is reached without a lookup.
-            if not (_on_demand(node) and settings.allow_any):
+            if not (_on_demand(node) and settings.on_demand):
                 return audience
             ranges = tuple(filter(audience.reaches, settings.mesh_ranges))
             return msgspec.structs.replace(audience, on_demand=terms(idle_time(node), ranges, settings.http))

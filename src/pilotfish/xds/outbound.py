@@ -19,6 +19,7 @@ from pilotfish.mesh.records import Age, Host, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
 from pilotfish.mesh.traffic_policy import traffic_policy
 from pilotfish.xds.audience import Audience
+from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import ClusterSpec
 from pilotfish.xds.build.endpoints import AssignmentSpec
 from pilotfish.xds.build.http_routes import HttpRoute
@@ -71,7 +72,7 @@ class Outbound(NamedTuple):
     virtual_hosts: tuple[WantedHost, ...] = ()
     routes: tuple[RouteConfigurationSpec, ...] = ()
     on_sockets: tuple[tuple[str, WantedHost], ...] = ()
-    """Virtual hosts of listeners on Unix sockets, by the socket."""
+    """Virtual hosts of listeners on Unix sockets, by the socket, and of the port for requests to an HTTP proxy."""
 
     def targets(self) -> Iterator[str]:
         """The clusters to which its listeners and routes lead, those of other hosts among them."""
@@ -137,7 +138,7 @@ def _outbound(seen: Seen, audience: Audience) -> Outbound:
         routes=tuple(
             _own_routes(seen, service, port, audience) for port in http if _route_name(service, port) in asked_for
         ),
-        on_sockets=tuple(_on_sockets(seen, service, http, audience)) if audience.egress else (),
+        on_sockets=tuple(_on_sockets(seen, service, http, audience)),
     )
 
 
@@ -350,22 +351,26 @@ def _virtual_host(seen: Seen, service: Service, port: ServicePort, audience: Aud
 def _on_sockets(
     seen: Seen, service: Service, http: list[ServicePort], audience: Audience
 ) -> Iterator[tuple[str, WantedHost]]:
-    """The virtual hosts of a host on the sockets of its Sidecar, one for each port: a request says the port in its
-    authority, or means port 80, or the first where there is none.
+    """The virtual hosts of a host where requests tell the port: on the sockets of its Sidecar, and as an HTTP proxy.
+
+    There is one for each port: a request says the port in its authority, or means port 80, or the first where there is
+    none.
     """
     numbers = [port.number for port in http]
     for port in http:
-        for binding in audience.viewer.bindings(service, port.number):
+        places = [names.HTTP_PROXY] if audience.settings.http_proxy_port else []
+        for binding in audience.viewer.bindings(service, port.number) if audience.egress else ():
             spoken = port.protocol if binding.protocol is Protocol.AUTO else binding.protocol
-            if not binding.address.startswith(SOCKET) or not spoken.is_http:
-                continue
+            if binding.address.startswith(SOCKET) and spoken.is_http:
+                places.append(binding.address)
+        if places:
             wanted = _virtual_host(seen, service, port, audience)
             implied = port.number == (80 if 80 in numbers else numbers[0])
             own, short, addresses = (
-                tuple(form for name in names for form in ((name,) if implied else ()) + (f"{name}:{port.number}",))
-                for names in (wanted.own, wanted.short, wanted.addresses)
+                tuple(form for name in forms for form in ((name,) if implied else ()) + (f"{name}:{port.number}",))
+                for forms in (wanted.own, wanted.short, wanted.addresses)
             )
-            yield binding.address, wanted._replace(own=own, short=short, addresses=addresses)
+            yield from ((place, wanted._replace(own=own, short=short, addresses=addresses)) for place in places)
 
 
 def server_names(service: Service, audience: Audience) -> tuple[str, ...]:

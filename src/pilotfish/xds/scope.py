@@ -14,12 +14,13 @@ from pilotfish.mesh.seen import Seen
 from pilotfish.xds import source
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
-from pilotfish.xds.build.clusters import ClusterSpec, FixedClusterSpec
-from pilotfish.xds.build.listeners import Chain, HttpChain, OutboundListenerSpec, TcpChain, VirtualOutboundSpec
+from pilotfish.xds.build.clusters import ClusterSpec
+from pilotfish.xds.build.listeners import Chain, HttpChain, OutboundListenerSpec, TcpChain
 from pilotfish.xds.build.on_demand import OnDemand
 from pilotfish.xds.build.routes import VirtualHostSpec
 from pilotfish.xds.claims import Claims
 from pilotfish.xds.entries import Spec
+from pilotfish.xds.fixed import fixed
 from pilotfish.xds.outbound import Outbound, WantedHost, outbound
 from pilotfish.xds.parts import Part
 from pilotfish.xds.patching import Patching, unpatched
@@ -57,10 +58,8 @@ class Scope(Part):
         binds = (listener.binding.address for listener in audience.egress)
         self._shared = frozenset((audience.wildcard, *binds)) - {CAPTURED}
         """The addresses at which hosts share listeners, and with them the routes of a port."""
-        timeout = audience.settings.connect_timeout
-        for name in (names.BLACK_HOLE, names.PASSTHROUGH, names.INBOUND_PASSTHROUGH):
-            self.put(FixedClusterSpec(name, timeout, audience.ipv6, audience.settings.cluster_policy()))
-        self.put(VirtualOutboundSpec(audience.wildcard, audience.settings))
+        for spec in fixed(audience):
+            self.put(spec)
         self.update(model.names_seen(audience.namespace))
         self.take_changes()
 
@@ -222,6 +221,7 @@ class Scope(Part):
                         settings.detection_timeout or 0,
                         settings.client,
                         bound=self._claims[address, port].bound,
+                        looks_up=settings.looks_up,
                         http=settings.http,
                         on_demand=self._asking(address, chains),
                     )
@@ -239,7 +239,9 @@ class Scope(Part):
             else:
                 self.drop(source.ROUTE, str(port))
         for socket in sorted(sockets):
-            if hosts := self._sockets[socket].virtual_hosts():
+            if socket == names.HTTP_PROXY:
+                self.put(settings.proxied(self._sockets[socket].virtual_hosts()))
+            elif hosts := self._sockets[socket].virtual_hosts():
                 self.put(settings.route_configuration(socket, hosts))
             else:
                 self.drop(source.ROUTE, socket)

@@ -8,6 +8,7 @@ import msgspec
 
 from pilotfish.api.capture_ports import INBOUND, OUTBOUND
 from pilotfish.api.networking.connection_pool import TcpKeepalive
+from pilotfish.api.networking.tls import ClientTLSSettings
 from pilotfish.mesh.default_policy import NOTHING_SAID, DefaultTrafficPolicy
 from pilotfish.mesh.locality import LocalitySetting, locality_setting
 from pilotfish.mesh.meshconfig import MeshConfig
@@ -87,6 +88,14 @@ class ProxySettings(Record):
     outbound_stat_name: str = ""
     """Patterns of what clusters are called in statistics (Istio: inboundClusterStatName, outboundClusterStatName)."""
 
+    dynamic_dns: bool = False
+    """Where requests for no host of the mesh may go, their names are looked up, and they are not sent to the addresses
+    that clients meant (Istio: ALLOW_ANY_DYNAMIC_DNS)."""
+    unknown_tls: ClientTLSSettings | None = None
+    """The TLS that is begun with servers of such names."""
+    http_proxy_port: int = 0
+    """Where sidecars take requests as HTTP proxies do; 0: nowhere."""
+
     @property
     def collectors(self) -> frozenset[str]:
         """The hosts to which proxies report, in lower case: every proxy has them."""
@@ -96,17 +105,19 @@ class ProxySettings(Record):
     @property
     def catch_all_cluster(self) -> str:
         """Where bytes for no host of the mesh go."""
-        return self.unknown_cluster if self.allow_any else names.BLACK_HOLE
+        return (self.egress_proxy or names.PASSTHROUGH) if self.allow_any else names.BLACK_HOLE
 
     @property
     def unknown_cluster(self) -> str:
         """Where requests for no host of the mesh go, when they may."""
-        return self.egress_proxy or names.PASSTHROUGH
+        return self.egress_proxy or (names.DYNAMIC_DNS if self.dynamic_dns else names.PASSTHROUGH)
 
     @property
     def catch_all_host(self) -> str:
         """The virtual host of requests for no host of the mesh."""
-        return names.ALLOW_ANY if self.allow_any else names.BLOCK_ALL
+        if not self.allow_any:
+            return names.BLOCK_ALL
+        return names.ALLOW_ANY_DYNAMIC_DNS if self.dynamic_dns else names.ALLOW_ANY
 
     def cluster_policy(self, protocol: Protocol = Protocol.AUTO) -> ClusterPolicy:
         """How a cluster is used of which nothing is said."""
@@ -130,9 +141,27 @@ class ProxySettings(Record):
             asked_for=asked_for,
         )
 
+    def proxied(self, hosts: tuple[VirtualHostSpec, ...]) -> RouteConfigurationSpec:
+        """The routes of requests that come as to an HTTP proxy. They are for no address: the name of a host that nobody
+        knows is looked up, if it may go anywhere.
+        """
+        return msgspec.structs.replace(self, dynamic_dns=True).route_configuration(names.HTTP_PROXY, hosts)
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether names of hosts that nobody knows are looked up."""
+        return self.allow_any and (self.dynamic_dns or bool(self.http_proxy_port))
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether proxies can do with the hosts that their workloads looked up: not where an unknown destination is
+        refused, or a request's `Host` says where it goes.
+        """
+        return self.allow_any and not self.looks_up
+
     def reserved(self, port: int) -> bool:
         """Whether the proxy itself listens on a port of every address, so that nothing else can."""
-        return port in _PROXY_PORTS or port in (self.outbound_port, self.inbound_port)
+        return port in _PROXY_PORTS or port in (self.outbound_port, self.inbound_port, self.http_proxy_port)
 
 
 def of_proxy(settings: ProxySettings, node: ProxyNode) -> ProxySettings:
@@ -187,6 +216,9 @@ def settings_of(mesh: MeshConfig, installed: ProxySettings = _DEFAULTS) -> Proxy
         mesh_ranges=installed.mesh_ranges,
         http=http_settings(mesh),
         log_service=bool(services and services.address),
+        dynamic_dns=mesh.outbound_traffic_policy.mode == "ALLOW_ANY_DYNAMIC_DNS",
+        unknown_tls=mesh.outbound_traffic_policy.tls,
+        http_proxy_port=mesh.proxy_http_port,
         inbound_localhost=mesh.inbound_traffic_policy.mode == "LOCALHOST",
         inbound_stat_name=mesh.inbound_cluster_stat_name,
         outbound_stat_name=mesh.outbound_cluster_stat_name,

@@ -110,13 +110,14 @@ def tcp_proxy_on_demand(reporting: Reporting, period: str) -> tuple[listener_com
 
 def outbound_http(
     stat_prefix: str,
-    route: str,
+    route: str | route_pb2.RouteConfiguration,
     reporting: Reporting,
     lookup: Message | None = None,
     settings: HttpSettings = AS_EVER,
     terms: on_demand.OnDemand | None = None,
 ) -> listener_components_pb2.Filter:
-    """A connection manager that gets the route configuration `route` over RDS; `lookup` looks names of requests up.
+    """A connection manager that gets the route configuration `route` over RDS, unless that is given whole; `lookup`
+    looks names of requests up.
 
     With `terms` routes may ask the control plane for their clusters (`on_demand.asking_routes`).
     """
@@ -126,8 +127,11 @@ def outbound_http(
         manager.http_filters.extend((_http_filter("dynamic_forward_proxy", lookup), router))
     if terms is not None:
         on_demand.let_ask(manager, terms)
-    manager.rds.route_config_name = route
-    manager.rds.config_source.CopyFrom(common.from_ads())
+    if isinstance(route, str):
+        manager.rds.route_config_name = route
+        manager.rds.config_source.CopyFrom(common.from_ads())
+    else:
+        manager.route_config.CopyFrom(route)
     return network_filter("http_connection_manager", manager)
 
 

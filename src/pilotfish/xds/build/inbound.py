@@ -22,9 +22,6 @@ from pilotfish.xds.build.tls import HTTP_ALPN, server_socket
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import ProxySettings
 
-SERVER_FIRST_PATIENCE = 1.0
-"""Seconds after which a silent client is taken for one that waits for the server, on workloads with ports for bytes."""
-
 
 class InboundPort(Record):
     """A port of the workload, the service port through which it is known, how it speaks, and to whom.
@@ -176,7 +173,7 @@ def _patience(doors: Sequence[_Door], settings: ProxySettings) -> float:
     if settings.detection_timeout is not None:
         return settings.detection_timeout
     silent = any(door.port.protocol.is_opaque and any(way.tls for way in door.ways) for door in doors)
-    return SERVER_FIRST_PATIENCE if silent else 0
+    return listener_filters.SERVER_FIRST_PATIENCE if silent else 0
 
 
 def _chain(door: _Door, way: Way, settings: ProxySettings) -> listener_components_pb2.FilterChain:

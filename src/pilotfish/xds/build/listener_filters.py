@@ -13,6 +13,9 @@ from google.protobuf.message import Message
 
 from pilotfish.xds.build import common
 
+SERVER_FIRST_PATIENCE = 1.0
+"""Seconds after which a silent client is taken for one that waits for the server, where some may."""
+
 
 class Ports(NamedTuple):
     """Where a listener filter looks: at these ports, or at all ports but these."""

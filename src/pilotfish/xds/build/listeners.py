@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.config.route.v3 import route_pb2
 
 from pilotfish.mesh.records import Record
 from pilotfish.mesh.reporting import Reporting
@@ -16,6 +17,7 @@ from pilotfish.xds.build.access_log import listener_access_logs
 from pilotfish.xds.build.http_settings import AS_EVER, HttpSettings
 from pilotfish.xds.build.mutual_tls import PLAINTEXT_HTTP
 from pilotfish.xds.build.on_demand import OnDemand, note_networks
+from pilotfish.xds.build.routes import route_configuration
 from pilotfish.xds.build.tcp_policy import NOTHING_SAID, TcpPolicy
 from pilotfish.xds.entries import serialise
 from pilotfish.xds.settings import ProxySettings
@@ -84,6 +86,8 @@ class OutboundListenerSpec(Record):
     detection_timeout: float
     reporting: Reporting
     bound: bool = False
+    looks_up: bool = False
+    """Names of hosts that nobody knows are looked up."""
     http: HttpSettings = AS_EVER
     on_demand: OnDemand | None = None
 
@@ -154,7 +158,7 @@ def outbound_listener(spec: OutboundListenerSpec) -> listener_pb2.Listener:
 
 def _chain(chain: Chain, spec: OutboundListenerSpec) -> listener_components_pb2.FilterChain:
     if isinstance(chain, HttpChain):
-        lookup = dynamic.by_authority(ipv6=":" in spec.address) if chain.lookup else None
+        lookup = dynamic.by_authority(ipv6=":" in spec.address) if chain.lookup or spec.looks_up else None
         terms = spec.on_demand
         settings = spec.http.idle_for(terms.http_idle) if terms else spec.http
         asks = terms if terms and terms.ranges else None
@@ -196,10 +200,17 @@ def virtual_outbound(spec: VirtualOutboundSpec) -> listener_pb2.Listener:
     listener = listener_pb2.Listener(
         name=spec.name,
         address=common.socket_address(spec.wildcard, settings.outbound_port),
-        filter_chains=[own_port, *_asked_for(spec), rest],
+        filter_chains=[own_port, *_asked_for(spec), *_looked_up(spec), rest],
         traffic_direction=base_pb2.OUTBOUND,
         access_log=listener_access_logs(settings.client.logs) if settings.listener_log else (),
     )
+    if settings.dynamic_dns and settings.allow_any:
+        # It looks before a connection is handed on: one in which the server speaks first must not wait for ever.
+        listener.listener_filters.append(listener_filters.http_inspector())
+        listener.listener_filters_timeout.CopyFrom(
+            common.duration(settings.detection_timeout or listener_filters.SERVER_FIRST_PATIENCE)
+        )
+        listener.continue_on_listener_filters_timeout = True
     listener.use_original_dst.value = True
     listener.max_connections_to_accept_per_socket_event.value = 1
     return listener
@@ -213,3 +224,50 @@ def _asked_for(spec: VirtualOutboundSpec) -> Iterator[listener_components_pb2.Fi
         )
         chain.filter_chain_match.prefix_ranges.extend(map(common.cidr, spec.on_demand.ranges))
         yield chain
+
+
+def _looked_up(spec: VirtualOutboundSpec) -> Iterator[listener_components_pb2.FilterChain]:
+    """Requests for hosts that nobody knows, whose names are looked up."""
+    settings = spec.settings
+    if not (settings.dynamic_dns and settings.allow_any):
+        return
+    unknown = settings.route_configuration(names.ALLOW_ANY_DYNAMIC_DNS, ())
+    manager = filters.outbound_http(
+        f"outbound_{names.VIRTUAL_OUTBOUND}_{names.ALLOW_ANY_DYNAMIC_DNS}",
+        route_pb2.RouteConfiguration.FromString(route_configuration(unknown)),
+        settings.client,
+        dynamic.by_authority(ipv6=":" in spec.wildcard),
+        settings.http,
+    )
+    chain = listener_components_pb2.FilterChain(name="virtualOutbound-catchall-tcp-http", filters=[manager])
+    chain.filter_chain_match.application_protocols.extend(PLAINTEXT_HTTP)
+    yield chain
+
+
+class HttpProxySpec(Record):
+    """The listener at which a sidecar takes requests as HTTP proxies do (Istio: proxyHttpPort)."""
+
+    type_url: ClassVar[str] = source.LISTENER
+
+    address: str
+    settings: ProxySettings
+
+    @property
+    def name(self) -> str:
+        return names.listener(self.address, self.settings.http_proxy_port)
+
+    def body(self) -> bytes:
+        return serialise(http_proxy(self))
+
+
+def http_proxy(spec: HttpProxySpec) -> listener_pb2.Listener:
+    """Requests by their authority; nothing but HTTP is taken, since nothing else says where it is for."""
+    settings = spec.settings
+    lookup = dynamic.by_authority(ipv6=":" in spec.address) if settings.looks_up else None
+    manager = filters.outbound_http(f"outbound_{spec.name}", names.HTTP_PROXY, settings.client, lookup, settings.http)
+    return listener_pb2.Listener(
+        name=spec.name,
+        address=common.socket_address(spec.address, settings.http_proxy_port),
+        filter_chains=[listener_components_pb2.FilterChain(filters=[manager])],
+        traffic_direction=base_pb2.OUTBOUND,
+    )

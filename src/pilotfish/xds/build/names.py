@@ -7,11 +7,15 @@ from typing import NamedTuple
 
 BLACK_HOLE = "BlackHoleCluster"
 PASSTHROUGH = "PassthroughCluster"
+DYNAMIC_DNS = "AllowAnyDynamicDNSCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 PASSTHROUGH_CHAIN = "PassthroughFilterChain"
 VIRTUAL_OUTBOUND = "virtualOutbound"
+HTTP_PROXY = "http_proxy"
+"""The routes of the port at which a proxy takes requests as HTTP proxies do."""
 VIRTUAL_INBOUND = "virtualInbound"
 ALLOW_ANY = "allow_any"
+ALLOW_ANY_DYNAMIC_DNS = "allow_any_dynamic_dns"
 BLOCK_ALL = "block_all"
 
 WORKLOAD_METADATA = "pilotfish.workload"

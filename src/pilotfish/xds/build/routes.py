@@ -50,8 +50,8 @@ class VirtualHostSpec(Record):
 
 
 class RouteConfigurationSpec(Record):
-    """The routes of an outbound listener. `catch_all` (ALLOW_ANY, BLOCK_ALL or "") gets what no virtual host takes; the
-    first of them sends it to the cluster `unknown`. `headers` are added to all requests. `by_port`: the port in a
+    """The routes of an outbound listener. `catch_all` gets what no virtual host takes, if not "": BLOCK_ALL answers
+    it, any other name sends it to the cluster `unknown`. `headers` are added to all requests. `by_port`: the port in a
     request's authority matters. `asked_for` are ranges about whose addresses the control plane is asked, instead of
     sending them there.
     """
@@ -152,7 +152,7 @@ def _route(spec: Route) -> route_components_pb2.Route:
 
 def _catch_all(name: str, cluster: str, asked_for: tuple[str, ...]) -> route_components_pb2.VirtualHost:
     routes: list[route_components_pb2.Route] = []
-    if name == names.ALLOW_ANY:
+    if name != names.BLOCK_ALL:
         route = _route(Route(cluster, name))
         routes.extend(asking_routes(route, asked_for))
     else:
