@@ -186,7 +186,7 @@ async def control_plane(folder: Path, services: int, *, plain: bool) -> AsyncIte
     held = generator.connect(ProxyNode(NODE, "sidecar", "10.0.0.9", "client", "default"), lambda _: None)
     for type_url in TYPES:
         list(held.resources(type_url).values())
-    ads = AdsServer(generator, "cluster.local")
+    ads = AdsServer(generator, {"cluster.local"})
     credentials = mutual_tls(server, authority.pem)
     async with serving([ads.service()], f"unix:{folder}/xds.sock", credentials):
         yield

@@ -394,6 +394,10 @@ def test_identities_of_other_trust_domains(mesh: Any) -> None:
         "spiffe://cluster.local/ns/default/sa/web",
         "spiffe://old.test/ns/default/sa/web",
     ]
+    mesh.configure("trustDomain: mesh.test")
+    assert believed(where_taken(cluster(client))) == ["spiffe://mesh.test/ns/default/sa/web"]
+    chains = client.get("listeners", "virtualInbound")["filter_chains"]
+    assert "spiffe://mesh.test/" in str(chains) and "spiffe://cluster.local/" not in str(chains)
 
 
 def test_who_has_an_account_takes_it(mesh: Any) -> None:

@@ -33,7 +33,6 @@ from pilotfish.home import Home
 from pilotfish.mesh import meshconfig, values
 from pilotfish.mesh.injection import NAMESPACE_LABEL, inject
 from pilotfish.mesh.model import Model
-from pilotfish.mesh.mutual_tls import MutualTlsSettings
 from pilotfish.pki.authority import Authority
 from pilotfish.pki.files import Files
 from pilotfish.pki.identity import Identity
@@ -48,6 +47,7 @@ from pilotfish.xds.generator import Generator
 from pilotfish.xds.load_reports import load_report_service
 from pilotfish.xds.server import AdsServer, mutual_tls, serving
 from pilotfish.xds.settings import ALLOCATED_RANGES, ProxySettings
+from pilotfish.xds.trust import MeshTrustDomains
 
 INJECTED_NAMESPACES = {"default": {NAMESPACE_LABEL: "enabled"}}
 """Labels that namespaces get when they are first made: `up` gives pods in `default` a sidecar."""
@@ -64,17 +64,17 @@ async def serve(home: Home) -> None:
     model = Model(settings.cluster_domain)
     installed = ProxySettings(
         cluster_domain=settings.cluster_domain,
-        mutual_tls=MutualTlsSettings(trust_domain=settings.trust_domain),
         mesh_ranges=(settings.service_cidr, *ALLOCATED_RANGES),
     )
     generator = Generator(model, installed)
     generator.gateways.on_unserved = unserved.report
     feed = Feed(informers, generator)
     blame = Blame(model, acceptance.report)
-    ads = AdsServer(generator, settings.trust_domain, blame, questions.response)
+    trusted = MeshTrustDomains(settings.trust_domain, lambda: generator.settings.mutual_tls)
+    ads = AdsServer(generator, trusted, blame, questions.response)
     authority = Authority.at(files, name=settings.trust_domain)
-    issuer = certificate_service(authority, settings.trust_domain, bound_to(informers.informer(POD)))
-    reports = load_report_service(settings.trust_domain, generator.report_interval, generator.used)
+    issuer = certificate_service(authority, trusted, bound_to(informers.informer(POD)))
+    reports = load_report_service(trusted, generator.report_interval, generator.used)
     nodes = Nodes(files.ca, files.api_server_client.certificate, files.api_server_client.key)
     app = build_app(resources, routes=[*stream_routes(resources, nodes), *debug_routes(ads, model, feed, blame)])
     credentials = mutual_tls(files.xds_server.load(), authority.pem)

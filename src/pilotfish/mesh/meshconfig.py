@@ -15,6 +15,7 @@ from msgspec import Meta, field
 from pilotfish.api.config_reading import CONFIG_MAP, Port, below, converted, refuse_any, refused
 from pilotfish.api.durations import Duration
 from pilotfish.api.errors import FieldError
+from pilotfish.api.istio_validation.hosts import is_label
 from pilotfish.api.istio_validation.http_route import http_retries
 from pilotfish.api.istio_validation.load_balancer import locality as locality_faults
 from pilotfish.api.meta import Document, LabelSelector, Struct
@@ -140,8 +141,16 @@ def _faults(config: MeshConfig, path: str) -> Iterator[FieldError]:
         yield from http_retries(below(path, "defaultHttpRetryPolicy"), config.default_http_retry_policy)
     if config.default_traffic_policy is not None:
         yield from default_policy.faults(config.default_traffic_policy, below(path, "defaultTrafficPolicy"))
+    domains = (("trustDomain", config.trust_domain), *_numbered("trustDomainAliases", config.trust_domain_aliases))
+    for name, domain in domains:
+        if domain != domain.lower() or not all(map(is_label, domain.split("."))):
+            yield FieldError(path=below(path, name), message=f"{domain!r} is no domain name")
     if config.mesh_mtls.ecdh_curves:
         where = below(path, "meshMTLS.ecdhCurves")
         yield FieldError(path=where, message="the curves of the mesh's own mutual TLS cannot be chosen")
     if config.connect_timeout < 0.001:
         yield FieldError(path=below(path, "connectTimeout"), message="expected at least 1ms")
+
+
+def _numbered(name: str, values: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    return ((f"{name}[{position}]", value) for position, value in enumerate(values))

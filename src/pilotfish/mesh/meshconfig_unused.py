@@ -34,7 +34,6 @@ YET = frozenset(
         "serviceEntryVisibility",
         "serviceScopeConfigs",
         "serviceSettings",
-        "trustDomain",
         "zoneAwareLbSetting",
         *(f"defaultConfig.{name}" for name in _OF_DEFAULT_CONFIG),
         *(f"extensionProviders[].{name}" for name in _OF_PROVIDERS),

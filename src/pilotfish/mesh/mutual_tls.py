@@ -53,11 +53,11 @@ class MutualTlsSettings(Record):
         return tuple(sorted(found))
 
 
-def mutual_tls_settings(mesh: MeshConfig, trust_domain: str) -> MutualTlsSettings:
-    """Those of a mesh whose certificates are of this trust domain."""
+def mutual_tls_settings(mesh: MeshConfig) -> MutualTlsSettings:
+    """What MeshConfig says."""
     return MutualTlsSettings(
         auto=mesh.enable_auto_mtls,
-        trust_domain=trust_domain,
+        trust_domain=mesh.trust_domain,
         aliases=mesh.trust_domain_aliases,
         min_version=TLS_VERSIONS.get(mesh.mesh_mtls.min_protocol_version, "TLSv1_2"),
         cipher_suites=mesh.mesh_mtls.cipher_suites,

@@ -135,9 +135,11 @@ def _files(node: NodeContext, pod: Pod, folder: PodFolder, ip: str) -> list[Bind
 
 
 def identity(node: NodeContext, pod: Pod) -> str:
-    """The pod's SPIFFE identity, as Istio forms it."""
+    """The pod's SPIFFE identity, as Istio forms it: in the trust domain that the mesh had when it was injected."""
     account = pod.spec.service_account_name or "default"
-    return f"spiffe://{node.settings.trust_domain}/ns/{pod.namespace}/sa/{account}"
+    container = proxy.proxy_container(pod)
+    told = next((v.value for v in container.env if v.name == "TRUST_DOMAIN"), "") if container else ""
+    return f"spiffe://{told or node.settings.trust_domain}/ns/{pod.namespace}/sa/{account}"
 
 
 def certified(pod: Pod) -> bool:

@@ -16,6 +16,7 @@ from pilotfish.api.protos import CERTIFICATE_METHOD, IstioCertificateRequest, Is
 from pilotfish.pki.authority import Authority
 from pilotfish.pki.identity import Identity
 from pilotfish.xds.node import Peer, Refused, peer_of
+from pilotfish.xds.trust import TrustDomains
 
 log = logging.getLogger("pilotfish.xds")
 
@@ -26,12 +27,12 @@ RunsOn = Callable[[str, Identity], bool]
 """Whether a pod with that service account is bound to the node of that name."""
 
 
-def certificate_service(authority: Authority, trust_domain: str, runs_on: RunsOn) -> grpc.GenericRpcHandler:
+def certificate_service(authority: Authority, trusted: TrustDomains, runs_on: RunsOn) -> grpc.GenericRpcHandler:
     """The service, to be added to a gRPC server whose clients show certificates that `authority` issued."""
 
     async def create_certificate(message: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         try:
-            return _create(message, peer_of(context), authority, trust_domain, runs_on)
+            return _create(message, peer_of(context), authority, trusted, runs_on)
         except Refused as refused:
             log.warning("no certificate for %s: %s", context.peer(), refused)
             await context.abort(refused.code, str(refused))
@@ -41,14 +42,14 @@ def certificate_service(authority: Authority, trust_domain: str, runs_on: RunsOn
     return grpc.method_handlers_generic_handler(service, {method: handler})
 
 
-def _create(message: bytes, peer: Peer | None, authority: Authority, trust_domain: str, runs_on: RunsOn) -> bytes:
+def _create(message: bytes, peer: Peer | None, authority: Authority, trusted: TrustDomains, runs_on: RunsOn) -> bytes:
     if peer is None:
         raise Refused(grpc.StatusCode.UNAUTHENTICATED, "a certificate is needed to ask for certificates")
     try:
         request = IstioCertificateRequest.FromString(message)
     except DecodeError as error:
         raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"not an IstioCertificateRequest: {error}") from error
-    identity = granted(peer, request.metadata, trust_domain, runs_on)
+    identity = granted(peer, request.metadata, trusted, runs_on)
     seconds = request.validity_duration
     lifetime = dt.timedelta(seconds=min(seconds, 10**9)) if seconds > 0 else None
     try:
@@ -61,14 +62,14 @@ def _create(message: bytes, peer: Peer | None, authority: Authority, trust_domai
     return response
 
 
-def granted(peer: Peer, metadata: Any, trust_domain: str, runs_on: RunsOn) -> Identity:
+def granted(peer: Peer, metadata: Any, trusted: TrustDomains, runs_on: RunsOn) -> Identity:
     """The identity that a peer gets a certificate for: its own, or for a node that of a pod which is bound to it.
 
     Raises Refused.
     """
     own = peer.identity
-    if own.trust_domain != trust_domain:
-        raise Refused(grpc.StatusCode.PERMISSION_DENIED, f"{own} is not of this mesh's trust domain {trust_domain}")
+    if own.trust_domain not in trusted:
+        raise Refused(grpc.StatusCode.PERMISSION_DENIED, f"{own} is of no trust domain of this mesh")
     uri = metadata.fields[IMPERSONATED].string_value if IMPERSONATED in metadata.fields else ""
     if not uri:
         return own
@@ -80,7 +81,7 @@ def granted(peer: Peer, metadata: Any, trust_domain: str, runs_on: RunsOn) -> Id
         return own
     if not peer.node:
         raise Refused(grpc.StatusCode.PERMISSION_DENIED, f"{own} is not a node agent and cannot ask for {wanted}")
-    if wanted.trust_domain != trust_domain or not runs_on(peer.node, wanted):
+    if wanted.trust_domain not in trusted or not runs_on(peer.node, wanted):
         raise Refused(
             grpc.StatusCode.PERMISSION_DENIED,
             f"node {peer.node} has no pod with service account {wanted.service_account} in namespace"

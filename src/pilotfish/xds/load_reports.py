@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from pilotfish.xds.node import Peer, Refused, authorised, parse_node, peer_of
 from pilotfish.xds.source import ProxyNode
+from pilotfish.xds.trust import TrustDomains
 
 log = logging.getLogger("pilotfish.xds")
 
@@ -31,8 +32,8 @@ Used = Callable[[ProxyNode, frozenset[str]], None]
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
-def load_report_service(trust_domain: str | None, interval: Interval, used: Used) -> grpc.GenericRpcHandler:
-    """The service, to be added to a gRPC server. `trust_domain` is whose certificates count; None lets anyone in (for
+def load_report_service(trusted: TrustDomains | None, interval: Interval, used: Used) -> grpc.GenericRpcHandler:
+    """The service, to be added to a gRPC server. `trusted` are those whose certificates count; None lets anyone in (for
     tests). A stream for a proxy about which nobody asks is ended without an answer.
     """
 
@@ -41,7 +42,7 @@ def load_report_service(trust_domain: str | None, interval: Interval, used: Used
             told: float | None = None
             async for message in messages:
                 request = _parse(message)
-                node = _admitted(request.node, peer_of(context), trust_domain)
+                node = _admitted(request.node, peer_of(context), trusted)
                 seconds = interval(node)
                 if not seconds:
                     return
@@ -68,14 +69,14 @@ def _is_used(cluster: Any) -> bool:
     return any(place.total_issued_requests or place.total_requests_in_progress for place in places)
 
 
-def _admitted(claimed: Any, peer: Peer | None, trust_domain: str | None) -> ProxyNode:
+def _admitted(claimed: Any, peer: Peer | None, trusted: TrustDomains | None) -> ProxyNode:
     """The proxy that is reported for, by itself or by a node agent. Raises Refused."""
     node = parse_node(claimed)
-    if trust_domain is None:
+    if trusted is None:
         return node
-    if peer is not None and peer.node and peer.identity.trust_domain == trust_domain:
+    if peer is not None and peer.node and peer.identity.trust_domain in trusted:
         return node
-    return authorised(node, peer, trust_domain)
+    return authorised(node, peer, trusted)
 
 
 def _answer(seconds: float) -> bytes:

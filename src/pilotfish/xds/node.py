@@ -14,6 +14,7 @@ from google.protobuf import struct_pb2
 from pilotfish.pki.authority import SubjectNames
 from pilotfish.pki.identity import Identity, node_identity
 from pilotfish.xds.source import ProxyNode
+from pilotfish.xds.trust import TrustDomains
 
 TYPES = frozenset({"sidecar", "router", "dns", "grpc"})
 _OF_NODES = frozenset({"router", "dns"})
@@ -106,7 +107,7 @@ def require_operator(context: Any) -> None:
         )
 
 
-def authorised(node: ProxyNode, peer: Peer | None, trust_domain: str) -> ProxyNode:
+def authorised(node: ProxyNode, peer: Peer | None, trusted: TrustDomains) -> ProxyNode:
     """The node with the service account that its certificate proves. Raises Refused unless the certificate allows what
     the node id claims: a workload speaks for its own namespace, a node agent for the node's gateway and its DNS process
     (Istio: the check of `PILOT_ENABLE_XDS_IDENTITY_CHECK`).
@@ -114,10 +115,8 @@ def authorised(node: ProxyNode, peer: Peer | None, trust_domain: str) -> ProxyNo
     if peer is None:
         raise Refused(grpc.StatusCode.UNAUTHENTICATED, f"{node.id} shows no client certificate")
     identity = peer.identity
-    if identity.trust_domain != trust_domain:
-        raise Refused(
-            grpc.StatusCode.PERMISSION_DENIED, f"{identity} is not of this mesh's trust domain {trust_domain}"
-        )
+    if identity.trust_domain not in trusted:
+        raise Refused(grpc.StatusCode.PERMISSION_DENIED, f"{identity} is of no trust domain of this mesh")
     own_type = node.type in (_OF_NODES if peer.node else _OF_WORKLOADS)
     if not own_type or not (peer.node or node.namespace == identity.namespace):
         raise Refused(

@@ -32,6 +32,7 @@ from pilotfish.xds.session import Dialect, Session
 from pilotfish.xds.sotw import STATE_OF_THE_WORLD
 from pilotfish.xds.source import Changes, ConfigSource, ProxyConfig, ProxyNode
 from pilotfish.xds.status import Log, Observer, Progress, ProxyState
+from pilotfish.xds.trust import TrustDomains
 
 log = logging.getLogger("pilotfish.xds")
 
@@ -66,7 +67,7 @@ Answer = Callable[[Any, str, Iterable[Connection]], bytes]
 
 
 class AdsServer:
-    """All connected proxies. `trust_domain` is whose certificates count; None lets anyone in (for tests).
+    """All connected proxies. `trusted` are those whose certificates count; None lets anyone in (for tests).
 
     `answer` is for those who ask about proxies, which are administrators and nodes.
     """
@@ -74,13 +75,13 @@ class AdsServer:
     def __init__(
         self,
         source: ConfigSource,
-        trust_domain: str | None,
+        trusted: TrustDomains | None,
         observer: Observer | None = None,
         answer: Answer | None = None,
     ) -> None:
         self._answer = answer
         self._source = source
-        self._trust_domain = trust_domain
+        self._trusted = trusted
         self._observer = observer or Log()
         self._streams: dict[_Stream, None] = {}
 
@@ -147,7 +148,7 @@ class AdsServer:
 
     def _admit(self, claimed: Any, peer: Peer | None) -> ProxyNode:
         node = parse_node(claimed)
-        return node if self._trust_domain is None else authorised(node, peer, self._trust_domain)
+        return node if self._trusted is None else authorised(node, peer, self._trusted)
 
 
 class _Stream:

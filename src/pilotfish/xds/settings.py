@@ -212,7 +212,7 @@ def settings_of(mesh: MeshConfig, installed: ProxySettings = _DEFAULTS) -> Proxy
             mesh.tls_defaults.cipher_suites,
             mesh.tls_defaults.ecdh_curves,
         ),
-        mutual_tls=mutual_tls_settings(mesh, installed.mutual_tls.trust_domain),
+        mutual_tls=mutual_tls_settings(mesh),
         mesh_ranges=installed.mesh_ranges,
         http=http_settings(mesh),
         log_service=bool(services and services.address),

@@ -148,6 +148,19 @@ class Site:
         self._runner.run(self._client.close())
         self._runner.close()
 
+    @contextlib.contextmanager
+    def running(self, workload: Workload) -> Iterator[None]:
+        """One more pod while the context lasts."""
+        pod = workload.pod(self._folder)
+        try:
+            self.create([pod])
+            wait_until(lambda: self._ready(workload), f"the pod {workload.name} is ready", 60)
+            yield
+        finally:
+            if (sock := self._sockets.pop(workload.name, None)) is not None:
+                sock.close()
+            self.delete([pod])
+
     def check(self, case: Case) -> None:
         """Apply a case, wait until it is in force, hold every step to what it expects, and remove the case."""
         with self.applied(case.manifest, case.service) as names:

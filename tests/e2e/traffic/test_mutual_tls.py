@@ -18,6 +18,7 @@ from pilotfish.pki.authority import Authority
 from pilotfish.pki.files import Files
 from pilotfish.pki.identity import Identity
 from traffic.cases import GATEWAY, Case, case, grpc, http, http2, substituted, tcp
+from traffic.site import Workload
 
 pytestmark = pytest.mark.root
 
@@ -174,6 +175,14 @@ def test_the_mesh_can_do_without(site: Any) -> None:
         with site.configured("enableAutoMtls: false"):
             site.settle(substituted(http("http://$name/", arrives=NOBODY), names), "no mutual TLS")
         site.settle(substituted(http("http://$name/", arrives=PEER), names), "mutual TLS")
+
+
+def test_another_trust_domain(site: Any) -> None:
+    """Of pods that were made before, the identities are still believed while theirs is an alias."""
+    domains = "trustDomain: mesh.test\ntrustDomainAliases: [cluster.local]"
+    with site.applied("") as names, site.configured(domains), site.running(Workload("moved")):
+        arrives = {"headers": {"x-forwarded-client-cert": re.compile("URI=spiffe://mesh.test/ns/traffic/sa/default$")}}
+        site.settle(substituted(http("http://$name/", client="moved", arrives=arrives), names), "its own trust domain")
 
 
 def certificate_of(home: Home) -> WorkloadCertificate:

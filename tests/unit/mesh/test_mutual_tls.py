@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from pilotfish.api.errors import Invalid
 from pilotfish.mesh.meshconfig import mesh_config
 from pilotfish.mesh.mutual_tls import MutualTlsSettings, mutual_tls_settings
 
@@ -30,7 +33,25 @@ def test_each_trust_domain_once() -> None:
 
 
 def test_what_mesh_config_says() -> None:
-    assert mutual_tls_settings(mesh_config({}), "cluster.local") == MutualTlsSettings()
-    said = {"enableAutoMtls": False, "meshMTLS": {"minProtocolVersion": "TLSV1_3", "cipherSuites": ["X"]}}
-    found = mutual_tls_settings(mesh_config(said), "mesh.test")
+    assert mutual_tls_settings(mesh_config({})) == MutualTlsSettings()
+    said = {
+        "trustDomain": "mesh.test",
+        "enableAutoMtls": False,
+        "meshMTLS": {"minProtocolVersion": "TLSV1_3", "cipherSuites": ["X"]},
+    }
+    found = mutual_tls_settings(mesh_config(said))
     assert found == MutualTlsSettings(False, "mesh.test", (), "TLSv1_3", ("X",))
+
+
+@pytest.mark.parametrize(
+    ("said", "where"),
+    [
+        ({"trustDomain": "Mesh.test"}, "trustDomain"),
+        ({"trustDomain": ""}, "trustDomain"),
+        ({"trustDomainAliases": ["a.test", "b/c"]}, r"trustDomainAliases\[1\]"),
+        ({"meshMTLS": {"ecdhCurves": ["P-256"]}}, r"meshMTLS\.ecdhCurves"),
+    ],
+)
+def test_what_it_cannot_say(said: dict[str, object], where: str) -> None:
+    with pytest.raises(Invalid, match=where):
+        mesh_config(said)

@@ -32,7 +32,7 @@ def with_service(folder: Path, talk: Callable[[Authority, Ask], Coroutine[Any, A
     server = authority.issue_server("istiod", SubjectNames.of(dns=["istiod.istio-system.svc"]))
 
     async def run() -> None:
-        services = [certificate_service(authority, "cluster.local", runs_on)]
+        services = [certificate_service(authority, {"cluster.local"}, runs_on)]
         async with serving(services, "127.0.0.1:0", mutual_tls(server, authority.pem)) as port:
 
             async def ask(pair: KeyPair, identity: str) -> WorkloadCertificate:

@@ -141,7 +141,7 @@ def test_administrators_and_nodes_may_look_and_workloads_may_not(source: Fake, t
     pair = pairs[who]
 
     async def run() -> None:
-        ads = AdsServer(source, "mesh")
+        ads = AdsServer(source, {"mesh"})
         credentials = grpc.ssl_channel_credentials(authority.pem, *((pair.key, pair.certificate) if pair else ()))
         async with (
             serving([csds.status_service(ads.connections)], "localhost:0", mutual_tls(server, authority.pem)) as port,

@@ -202,7 +202,7 @@ async def control_plane(
 ) -> AsyncIterator[tuple[AdsServer, int]]:
     authority = Authority.at(Files(folder))
     pair = authority.issue_server("istiod", SubjectNames.of(dns=["istiod.istio-system.svc"]))
-    ads = AdsServer(source, "cluster.local", observer)
+    ads = AdsServer(source, {"cluster.local"}, observer)
     async with serving([ads.service()], f"127.0.0.1:{port}", mutual_tls(pair, authority.pem)) as bound:
         yield ads, bound
 

@@ -33,7 +33,8 @@ def with_service(
     told: Told = []
 
     async def run() -> None:
-        service = load_report_service("cluster.local", lambda _: interval, lambda node, used: told.append((node, used)))
+        trusted = {"cluster.local"}
+        service = load_report_service(trusted, lambda _: interval, lambda node, used: told.append((node, used)))
         async with serving([service], "127.0.0.1:0", mutual_tls(server, authority.pem)) as port:
 
             def connect(pair: KeyPair) -> ControlPlane:

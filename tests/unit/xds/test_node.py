@@ -55,7 +55,7 @@ def test_other_ids_are_refused(node_id: str) -> None:
     ],
 )
 def test_those_may_connect_whose_certificate_says_so(node_id: str, peer: Peer) -> None:
-    node = authorised(parse_node(described(node_id)), peer, "cluster.local")
+    node = authorised(parse_node(described(node_id)), peer, {"cluster.local", "mesh.test"})
     assert node.service_account == ("" if peer is AGENT else "web")
 
 
@@ -65,10 +65,10 @@ def test_those_may_connect_whose_certificate_says_so(node_id: str, peer: Peer) -
         ("sidecar~10.0.0.1~web-1.other~x", WEB, "cluster.local", r"may not connect as sidecar of namespace 'other'"),
         ("dns~10.0.0.1~web-1.default~x", WEB, "cluster.local", r"may not connect as dns"),
         ("sidecar~10.0.0.1~web-1.default~x", AGENT, "cluster.local", r"may not connect as sidecar"),
-        ("sidecar~10.0.0.1~web-1.default~x", WEB, "example.org", r"not of this mesh's trust domain example.org"),
+        ("sidecar~10.0.0.1~web-1.default~x", WEB, "example.org", r"of no trust domain of this mesh"),
         ("sidecar~10.0.0.1~web-1.default~x", None, "cluster.local", r"shows no client certificate"),
     ],
 )
 def test_others_may_not(node_id: str, peer: Peer | None, trust_domain: str, message: str) -> None:
     with pytest.raises(Refused, match=message):
-        authorised(parse_node(described(node_id)), peer, trust_domain)
+        authorised(parse_node(described(node_id)), peer, {trust_domain})

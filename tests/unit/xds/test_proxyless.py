@@ -126,7 +126,7 @@ async def control_plane(folder: Path) -> AsyncIterator[Mesh]:
     KeyFiles(folder / "cert-chain.pem", folder / "key.pem").save(pair)
     (folder / "root-cert.pem").write_bytes(authority.pem)
     generator = Generator(Model(), audit=True)
-    ads = AdsServer(generator, "cluster.local")
+    ads = AdsServer(generator, {"cluster.local"})
     async with serving([ads.service()], "127.0.0.1:0", mutual_tls(certificate, authority.pem)) as port:
         yield Mesh(generator, ads, port, folder)
 

@@ -121,7 +121,7 @@ def test_the_certificate_decides_who_may_connect(source: Fake, tmp_path: Path) -
             return None if body else await call.code()
 
     async def run() -> None:
-        ads = AdsServer(source, "cluster.local")
+        ads = AdsServer(source, {"cluster.local"})
         async with serving([ads.service()], "127.0.0.1:0", mutual_tls(server, authority.pem)) as port:
             target = f"127.0.0.1:{port}"
             assert await code(target, "sidecar~10.0.0.1~web-1.default~x") is None
