@@ -137,7 +137,7 @@ class AdsServer:
             self._observer.disconnected(node)
 
     async def _answer_questions(self, answer: Answer, dialect: Dialect, request: Any, context: Context) -> None:
-        if self._trust_domain is not None:
+        if self._trusted is not None:
             require_operator(context)
         for nonce in itertools.count(1):
             if not request.response_nonce:  # an acknowledgement asks for nothing

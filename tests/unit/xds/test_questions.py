@@ -124,7 +124,7 @@ def test_workloads_may_not_ask(source: Any, tmp_path: Path) -> None:
             return await asked(channel, questions.SYNCZ)
 
     async def run() -> None:
-        ads = AdsServer(source, "mesh", answer=questions.response)
+        ads = AdsServer(source, {"mesh"}, answer=questions.response)
         async with serving([ads.service()], "localhost:0", mutual_tls(server, authority.pem)) as port:
             assert list((await ask(administrator, port)).resources) == []
             with pytest.raises(grpc.aio.AioRpcError) as refused:
