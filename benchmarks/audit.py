@@ -50,6 +50,8 @@ _MESH_CONFIGS = (
     "outboundTrafficPolicy: {mode: REGISTRY_ONLY}",
     "defaultServiceExportTo: ['.']",
     "defaultDestinationRuleExportTo: ['.']\ndefaultVirtualServiceExportTo: ['.']",
+    "enableAutoMtls: false",
+    "trustDomainAliases: [old.test]\npathNormalization: {normalization: MERGE_SLASHES}",
 )
 
 

@@ -91,15 +91,18 @@ def _service_entry(rng: random.Random) -> Spec:
 
 
 def _workload_entry(rng: random.Random) -> Spec:
-    return {"spec": {"address": rng.choice(["192.0.2.1", *ADDRESSES, "vm.test"]), "labels": _labels(rng)}}
+    spec: Spec = {"address": rng.choice(["192.0.2.1", *ADDRESSES, "vm.test"]), "labels": _labels(rng)}
+    return {"spec": spec | rng.choice([{}, {"serviceAccount": rng.choice(["till", "desk"])}])}
 
 
 def _pod(rng: random.Random) -> Spec:
     ports = [{"name": "named", "containerPort": rng.choice([8080, 9090])}]
-    spec = {"containers": [{"name": "c", "image": "host", "ports": ports}]}
+    account = rng.choice([{}, {"serviceAccountName": "till"}])
+    spec = {"containers": [{"name": "c", "image": "host", "ports": ports}], **account}
     ready = {"type": "Ready", "status": rng.choice(["True", "False"])}
     status = {"podIP": rng.choice(ADDRESSES), "phase": "Running", "conditions": [ready]}
-    return {"spec": spec, "labels": _labels(rng), "status": status}
+    sidecar = rng.choice([{}, {"security.istio.io/tlsMode": "istio"}])
+    return {"spec": spec, "labels": _labels(rng) | sidecar, "status": status}
 
 
 def _destination(rng: random.Random) -> Spec:
@@ -241,8 +244,53 @@ def _sidecar(rng: random.Random) -> Spec:
         spec["outboundTrafficPolicy"] = {"mode": rng.choice(["ALLOW_ANY", "REGISTRY_ONLY"])}
     if rng.random() < 0.3:
         port = {"number": 8080, "protocol": rng.choice(["HTTP", "TCP"]), "name": "in"}
-        spec["ingress"] = [{"port": port, "defaultEndpoint": "127.0.0.1:9090"}]
+        files = {"serverCertificate": "/etc/own.pem", "privateKey": "/etc/own-key.pem"}
+        own = {"tls": {"mode": "SIMPLE", **files}} if rng.random() < 0.3 else {}
+        spec["ingress"] = [{"port": port, "defaultEndpoint": "127.0.0.1:9090", **own}]
     return {"spec": spec}
+
+
+def _envoy_filter(rng: random.Random) -> Spec:
+    one_cluster = {"match": {"cluster": {"service": rng.choice(SERVICES)}}}
+    direct = {"match": {"prefix": "/direct"}, "direct_response": {"status": 204}}
+    patches: list[Spec] = [
+        {"applyTo": "CLUSTER", "patch": {"operation": "MERGE", "value": {"connect_timeout": "3s"}}},
+        {"applyTo": "CLUSTER", "patch": {"operation": "REMOVE"}, **one_cluster},
+        {"applyTo": "CLUSTER", "patch": {"operation": "ADD", "value": {"name": "extra", "connect_timeout": "1s"}}},
+        {"applyTo": "LISTENER", "patch": {"operation": "REMOVE"}, "match": {"listener": {"portNumber": 80}}},
+        {"applyTo": "LISTENER", "patch": {"operation": "MERGE", "value": {"tcp_backlog_size": 7}}},
+        {"applyTo": "HTTP_ROUTE", "patch": {"operation": "INSERT_FIRST", "value": direct}},
+    ]
+    spec: Spec = {"configPatches": _some(rng, patches, 3), "priority": rng.randint(0, 2)}
+    if rng.random() < 0.5:
+        spec["workloadSelector"] = {"labels": {"app": rng.choice("xy")}}
+    return {"spec": spec}
+
+
+def _telemetry(rng: random.Random) -> Spec:
+    provider = {"providers": [{"name": rng.choice(["envoy", "prometheus"])}]}
+    choices: list[Spec] = [
+        {"accessLogging": [{"disabled": rng.random() < 0.5}]},
+        {"accessLogging": [{**provider, "filter": {"expression": "response.code >= 400"}}]},
+        {"metrics": [{"overrides": [{"match": {"metric": "REQUEST_COUNT"}, "disabled": True}]}]},
+        {"metrics": [{"overrides": [{"tagOverrides": {"response_code": {"operation": "REMOVE"}}}]}]},
+        {"tracing": [{"randomSamplingPercentage": rng.randint(0, 100)}]},
+    ]
+    spec: Spec = {name: value for choice in _some(rng, choices) for name, value in choice.items()}
+    if rng.random() < 0.5:
+        spec["selector"] = {"matchLabels": {"app": rng.choice("xy")}}
+    return {"spec": spec}
+
+
+def _proxy_config(rng: random.Random) -> Spec:
+    spec: Spec = {"concurrency": rng.randint(0, 3), "environmentVariables": {"ISTIO_META_X": rng.choice("xy")}}
+    if rng.random() < 0.5:
+        spec["selector"] = {"matchLabels": {"app": rng.choice("xy")}}
+    return {"spec": spec}
+
+
+def _secret(rng: random.Random) -> Spec:
+    return {"data": rng.choice([{}, {"tls.crt": "QQ==", "tls.key": "QQ=="}, {"cert": "QQ==", "key": "QQ=="}])}
 
 
 MAKERS: tuple[tuple[AnyKind, str, int, Maker], ...] = (
@@ -255,6 +303,10 @@ MAKERS: tuple[tuple[AnyKind, str, int, Maker], ...] = (
     (kinds.DESTINATION_RULE, "d", 3, _destination_rule),
     (kinds.GATEWAY, "g", 2, _gateway),
     (kinds.SIDECAR, "c", 2, _sidecar),
+    (kinds.ENVOY_FILTER, "f", 2, _envoy_filter),
+    (kinds.TELEMETRY, "t", 2, _telemetry),
+    (kinds.PROXY_CONFIG, "p", 2, _proxy_config),
+    (kinds.SECRET, "c", 2, _secret),
 )
 """Kind, the first letter of its objects' names, how many names there are in a namespace, and what makes one."""
 
