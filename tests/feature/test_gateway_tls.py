@@ -234,6 +234,23 @@ def test_servers_with_tls_share_a_port_by_name(mesh: Any) -> None:
     assert gateway.names("routes") == {ROUTE, "https.443.https.shop.default"}
 
 
+def test_what_the_mesh_says_of_tls_holds_where_a_server_says_nothing(mesh: Any) -> None:
+    gateway = mesh.gateway()
+    mesh.configure("tlsDefaults: {minProtocolVersion: TLSV1_3, ecdhCurves: [P-256], cipherSuites: [AES256-GCM-SHA384]}")
+    mesh.apply(
+        gateway_yaml("mode: SIMPLE, credentialName: web, cipherSuites: [AES128-GCM-SHA256, AES128-GCM-SHA256, X]")
+    )
+    assert the_context(gateway)["common_tls_context"]["tls_params"] == {
+        "tls_minimum_protocol_version": "TLSv1_3",
+        "cipher_suites": ["AES128-GCM-SHA256"],
+        "ecdh_curves": ["P-256"],
+    }
+    mesh.apply(gateway_yaml("mode: SIMPLE, credentialName: web"))
+    assert the_context(gateway)["common_tls_context"]["tls_params"]["cipher_suites"] == ["AES256-GCM-SHA384"]
+    mesh.configure("")
+    assert "tls_params" not in the_context(gateway)["common_tls_context"]
+
+
 def test_certificates_that_were_revoked_and_authorities_that_do_not_matter(
     mesh: Any, tmp_path: Path, revocations: bytes
 ) -> None:

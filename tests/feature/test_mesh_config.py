@@ -296,7 +296,9 @@ spec:
     assert not any(ruled())
 
 
-def test_names_that_nobody_knows_are_looked_up(mesh: Any, tmp_path: Path, make_certificate: Any) -> None:
+def test_names_that_nobody_knows_are_looked_up(
+    mesh: Any, tmp_path: Path, make_certificate: Any, revocations: bytes
+) -> None:
     mesh.apply(SERVICE)
     proxy = mesh.sidecar(metadata={"DNS_CAPTURE": "true"})
     assert "AllowAnyDynamicDNSCluster" not in proxy.names("clusters")
@@ -328,7 +330,8 @@ def test_names_that_nobody_knows_are_looked_up(mesh: Any, tmp_path: Path, make_c
     rest = listener["filter_chains"][2]["filters"][0]["typed_config"]
     assert rest["cluster"] == "PassthroughCluster"
 
-    for name, text in zip(("cert.pem", "key.pem"), make_certificate("out.test"), strict=True):
+    texts = (*make_certificate("out.test"), revocations)
+    for name, text in zip(("cert.pem", "key.pem", "revoked.pem"), texts, strict=True):
         (tmp_path / name).write_bytes(text)
     mesh.configure(f"""
 outboundTrafficPolicy:
@@ -338,6 +341,7 @@ outboundTrafficPolicy:
     clientCertificate: {tmp_path}/cert.pem
     privateKey: {tmp_path}/key.pem
     caCertificates: {tmp_path}/cert.pem
+    caCrl: {tmp_path}/revoked.pem
     subjectAltNames: [out.test]
     sni: out.test
     insecureSkipVerify: false

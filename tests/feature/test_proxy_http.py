@@ -143,6 +143,39 @@ defaultConfig:
     assert proxies.edge["set_current_client_cert_details"] == {"subject": True, "cert": True, "dns": True, "uri": True}
 
 
+def test_who_the_workload_is_strangers_are_not_told(mesh: Any, proxies: Proxies) -> None:
+    """The header goes to whoever is called; on the way out of the mesh a cluster takes it off."""
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: out}
+spec:
+  hosts: [out.test]
+  resolution: NONE
+  ports: [{number: 80, name: http, protocol: HTTP}, {number: 99, name: tcp, protocol: TCP}]
+""")
+
+    def filters(cluster: str) -> list[str]:
+        options = proxies.client.get("clusters", cluster).get("typed_extension_protocol_options", {}).get(OPTIONS, {})
+        return [each["name"].removeprefix("envoy.filters.http.") for each in options.get("http_filters", [])]
+
+    clusters = (
+        "outbound|80||out.test",
+        "PassthroughCluster",
+        "outbound|99||out.test",
+        "InboundPassthroughCluster",
+        WEB,
+    )
+    assert [filters(cluster) for cluster in clusters] == [[], [], [], [], []]
+    mesh.configure("defaultConfig: {proxyHeaders: {metadataExchangeHeaders: {mode: IN_MESH}}}")
+    hiding = ["header_mutation", "upstream_codec"]
+    assert [filters(cluster) for cluster in clusters] == [hiding, hiding, [], [], []]
+    options = proxies.client.get("clusters", "outbound|80||out.test")["typed_extension_protocol_options"][OPTIONS]
+    assert options["http_filters"][0]["typed_config"]["mutations"] == {
+        "request_mutations": [{"remove": "x-pilotfish-peer"}]
+    }
+
+
 def test_the_letters_of_headers_stay(mesh: Any, proxies: Proxies) -> None:
     database = WEB.replace("|80|", "|5432|")
     before = proxies.client.get("clusters", database)

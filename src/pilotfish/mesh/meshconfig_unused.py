@@ -14,7 +14,6 @@ _OF_DEFAULT_CONFIG = (
     "interceptionMode=TPROXY",
     "privateKeyProvider",
     "proxyBootstrapTemplatePath",
-    "proxyHeaders.metadataExchangeHeaders",
     "readinessProbe",
     "tracing.tlsSettings",
 )
@@ -47,6 +46,7 @@ _NOTHING_READS_IT = "nothing of Istio reads it"
 
 ISTIO_NEITHER: Mapping[str, str] = {
     "certificates": _NOTHING_READS_IT,
+    "meshMTLS.ecdhCurves": "refused: the curves of the mesh's own mutual TLS cannot be chosen",
     "verifyCertificateAtClient": _NOTHING_READS_IT,
     "defaultConfig.availabilityZone": _NOTHING_READS_IT,
     "defaultConfig.caCertificatesPem": "the control plane itself fills it in for its agents, from caCertificates",

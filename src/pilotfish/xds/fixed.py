@@ -20,7 +20,8 @@ def fixed(audience: Audience) -> Iterator[Spec]:
     """Clusters of connections and requests for no host, and the listeners that captured connections come to."""
     settings = audience.settings
     for name in (names.BLACK_HOLE, names.PASSTHROUGH, names.INBOUND_PASSTHROUGH):
-        yield FixedClusterSpec(name, settings.connect_timeout, audience.ipv6, settings.cluster_policy())
+        policy = settings.cluster_policy(outside=name == names.PASSTHROUGH)
+        yield FixedClusterSpec(name, settings.connect_timeout, audience.ipv6, policy)
     yield VirtualOutboundSpec(audience.wildcard, settings)
     if settings.looks_up:
         yield _looked_up(settings, ipv6=audience.ipv6)
@@ -32,7 +33,7 @@ def fixed(audience: Audience) -> Iterator[Spec]:
 def _looked_up(settings: ProxySettings, *, ipv6: bool) -> ClusterSpec:
     """To servers by the names that requests say, in TLS where the mesh says which."""
     tls, defaults = settings.unknown_tls, settings.tls_defaults
-    policy = settings.cluster_policy()
+    policy = settings.cluster_policy(outside=True)
     if settings.dynamic_dns and tls is not None and tls.mode in ("SIMPLE", "MUTUAL") and not tls.credential_name:
         begun = Origination(tls, tls.subject_alt_names, defaults.cipher_suites, defaults.curves)
         policy = msgspec.structs.replace(policy, tls=begun)

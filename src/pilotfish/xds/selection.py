@@ -103,7 +103,11 @@ class Selection(Shown):
             self.put(msgspec.structs.replace(found, name=cluster, assignment=found.name))
         else:
             settings = audience.settings
-            self.put(FixedClusterSpec(cluster, settings.connect_timeout, audience.ipv6, settings.cluster_policy()))
+            self.put(
+                FixedClusterSpec(
+                    cluster, settings.connect_timeout, audience.ipv6, settings.cluster_policy(outside=True)
+                )
+            )
 
     def __contains__(self, hostname: str) -> bool:
         return hostname in self._hosts

@@ -119,12 +119,14 @@ class ProxySettings(Record):
             return names.BLOCK_ALL
         return names.ALLOW_ANY_DYNAMIC_DNS if self.dynamic_dns else names.ALLOW_ANY
 
-    def cluster_policy(self, protocol: Protocol = Protocol.AUTO) -> ClusterPolicy:
-        """How a cluster is used of which nothing is said."""
+    def cluster_policy(self, protocol: Protocol = Protocol.AUTO, *, outside: bool = False) -> ClusterPolicy:
+        """How a cluster is used of which nothing is said; `outside`: its servers are not of the mesh."""
         speaks_http = protocol.is_http or protocol is Protocol.AUTO
+        in_mesh = self.http.headers.metadata_exchange_headers.mode == "IN_MESH"
         return ClusterPolicy(
             buffer_limit=self.http.connections.cluster_per_connection_buffer_limit_bytes,
             preserve_case=speaks_http and self.http.headers.preserve_http1_header_case,
+            hides_peer=speaks_http and outside and in_mesh,
         )
 
     def route_configuration(

@@ -152,7 +152,7 @@ def _spec(
         service=called(service),
         stat_name=stat_name(settings.outbound_stat_name, service, port, subset),
         policy=replace(
-            settings.cluster_policy(port.protocol),
+            settings.cluster_policy(port.protocol, outside=service.external),
             connection_pool=pool,
             outlier_detection=said.outlier_detection,
             retry_budget=said.retry_budget,

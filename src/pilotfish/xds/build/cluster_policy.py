@@ -13,7 +13,8 @@ from pilotfish.xds.build.upstream_tls import Origination
 class ClusterPolicy(Record):
     """`tcp_keepalive` is the mesh's, for what the pool does not say of it. `load_balancer` is without what is said of
     localities, which shapes load assignments. `proxy_header` is the version of the PROXY protocol ("V1", "V2"), or "".
-    `buffer_limit` is in bytes; `preserve_case`: HTTP/1 headers leave in the letters in which they came.
+    `buffer_limit` is in bytes; `preserve_case`: HTTP/1 headers leave in the letters in which they came; `hides_peer`:
+    servers are not told who the workload is.
     """
 
     connection_pool: ConnectionPoolSettings = ConnectionPoolSettings()
@@ -26,6 +27,7 @@ class ClusterPolicy(Record):
     proxy_header: str = ""
     buffer_limit: int | None = None
     preserve_case: bool = False
+    hides_peer: bool = False
 
 
 NO_POLICY = ClusterPolicy()

@@ -16,6 +16,7 @@ from pilotfish.xds.build.cluster_policy import NO_POLICY, ClusterPolicy
 from pilotfish.xds.build.http_settings import preserve_case
 from pilotfish.xds.build.load_balancing import hash_policies
 from pilotfish.xds.build.outlier_detection import failing_statuses
+from pilotfish.xds.build.peers import hide_peer
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -61,6 +62,8 @@ def speak(cluster: cluster_pb2.Cluster, upstream: Upstream, policy: ClusterPolic
         if not options.upstream_http_protocol_options.ListFields():
             options.ClearField("upstream_http_protocol_options")
     options.hash_policy.extend(hash_policies(policy.load_balancer))
+    if policy.hides_peer:
+        options.http_filters.extend(hide_peer())
     if upstream is Upstream.HTTP1 and not policy.preserve_case and not options.ListFields():
         return
     _version(options, upstream, policy)
@@ -70,6 +73,8 @@ def speak(cluster: cluster_pb2.Cluster, upstream: Upstream, policy: ClusterPolic
 def as_downstream(policy: ClusterPolicy = NO_POLICY) -> options_pb2.HttpProtocolOptions:
     """The version in which the request came."""
     options = options_pb2.HttpProtocolOptions()
+    if policy.hides_peer:
+        options.http_filters.extend(hide_peer())
     _version(options, Upstream.AS_DOWNSTREAM, policy)
     return options
 
