@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import math
+from functools import lru_cache
 
 from pilotfish.api.demand import IDLE_ANNOTATION, IDLE_METADATA, chosen
 from pilotfish.api.durations import parse_duration
@@ -35,13 +36,18 @@ _PERIODS = ((86400.0, "%Y%m%d"), (3600.0, "%Y%m%d%H"), (60.0, "%Y%m%d%H%M"), (1.
 
 def idle_time(node: ProxyNode) -> float:
     """The seconds after which what a proxy's workload does not use is withdrawn; 0 is never."""
-    text = chosen(node.metadata, IDLE_ANNOTATION, IDLE_METADATA)
+    return _seconds(chosen(node.metadata, IDLE_ANNOTATION, IDLE_METADATA))
+
+
+@lru_cache(maxsize=256)
+def _seconds(text: str) -> float:
+    """What a text means is asked with every report, and what is wrong with it told once."""
     if not text:
         return DEFAULT
     try:
         seconds = float(parse_duration(text))
     except ValueError as error:
-        log.warning("%s: idle timeout: %s; it is %g s instead", node.id, error, DEFAULT)
+        log.warning("an idle timeout is passed over, and is %g s instead: %s", DEFAULT, error)
         return DEFAULT
     return max(seconds, SHORTEST) if seconds > 0 else 0.0
 

@@ -17,6 +17,7 @@ from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 
+from pilotfish.xds.build import names
 from pilotfish.xds.node import Peer, Refused, authorised, parse_node, peer_of
 from pilotfish.xds.source import ProxyNode
 from pilotfish.xds.trust import TrustDomains
@@ -60,8 +61,10 @@ def load_report_service(trusted: TrustDomains | None, interval: Interval, used: 
 
 
 def clusters_used(request: Any) -> frozenset[str]:
-    """The clusters of a LoadStatsRequest with requests or connections that were begun or are in progress."""
-    return frozenset(cluster.cluster_name for cluster in request.cluster_stats if _is_used(cluster))
+    """The clusters of a LoadStatsRequest, by their names in statistics, with requests or connections that were begun or
+    are in progress.
+    """
+    return frozenset(names.counted(cluster.cluster_name) for cluster in request.cluster_stats if _is_used(cluster))
 
 
 def _is_used(cluster: Any) -> bool:
