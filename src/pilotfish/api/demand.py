@@ -21,6 +21,9 @@ IDLE_ANNOTATION = "pilotfish.dev/idle-timeout"
 IDLE_METADATA = "PILOTFISH_IDLE_TIMEOUT"
 """The same in a proxy's metadata (`proxyMetadata: {ISTIO_META_PILOTFISH_IDLE_TIMEOUT: 1h}`)."""
 
+DESTINATION_HEADER = "x-pilotfish-destination"
+"""Names the cluster of a request for an address about which a proxy asks; set and removed by the proxy itself."""
+
 
 class Demand(NamedTuple):
     """A host that a workload has asked for."""

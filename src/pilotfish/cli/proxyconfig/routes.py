@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pilotfish.api.demand import DESTINATION_HEADER
 from pilotfish.cli.proxyconfig.dump import Message, written_in
 from pilotfish.cli.tables import Row
 
@@ -46,11 +47,16 @@ def table(routes: Iterable[Message], *, verbose: bool = True, named: bool = Fals
             rows += [
                 [*common, match_text(route.get("match", {})), written_in(route)]
                 for route in routed
-                if route.get("route", {}).get("cluster") != PASSTHROUGH
+                if not _is_for_anybody(route.get("route", {}))
             ]
             if not routed:
                 rows.append([*common, "/*", "404"])
     return rows
+
+
+def _is_for_anybody(action: Message) -> bool:
+    """Whether a route is for requests that no host takes (istioctl leaves them out)."""
+    return action.get("cluster") == PASSTHROUGH or action.get("cluster_header") == DESTINATION_HEADER
 
 
 def match_text(match: Message) -> str:

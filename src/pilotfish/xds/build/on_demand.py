@@ -23,14 +23,12 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 
+from pilotfish.api.demand import DESTINATION_HEADER
 from pilotfish.mesh.records import Record
 from pilotfish.xds.build import common, names
 
 TIMEOUT = 5.0
 """For how many seconds a connection or a request waits for the control plane to say where it goes."""
-
-HEADER = "x-pilotfish-destination"
-"""The header with the name of a cluster for a request's destination."""
 
 _NETWORKS = "pilotfish.networks"
 _FILTER = "envoy.filters.http.on_demand"
@@ -64,7 +62,7 @@ def let_ask(manager: hcm_pb2.HttpConnectionManager, terms: OnDemand) -> None:
     """Have a connection manager ask where the routes of `asking_routes` say so."""
     config = header_mutation_pb2.HeaderMutation()
     append = config.mutations.add().append
-    append.header.key = HEADER
+    append.header.key = DESTINATION_HEADER
     append.header.value = names.destination_format(terms.period)
     append.append_action = append.OVERWRITE_IF_EXISTS_OR_ADD
     mutation = manager.early_header_mutation_extensions.add(name=_MUTATION)
@@ -82,7 +80,7 @@ def asking_routes(route: route_components_pb2.Route, ranges: Iterable[str]) -> I
     for network in ranges:
         asking: Any = route_components_pb2.Route()
         asking.CopyFrom(route)
-        asking.route.cluster_header = HEADER
+        asking.route.cluster_header = DESTINATION_HEADER
         matcher = asking.match.filter_state.add(key=_NETWORKS)
         matcher.string_match.contains = _listed([str(ipaddress.ip_network(network))])
         asking.typed_per_filter_config[_FILTER].CopyFrom(common.any_of(per_route))

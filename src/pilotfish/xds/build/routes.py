@@ -13,12 +13,13 @@ from typing import ClassVar
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from google.protobuf.duration_pb2 import Duration
 
+from pilotfish.api.demand import DESTINATION_HEADER
 from pilotfish.mesh.records import Record
 from pilotfish.xds import source
 from pilotfish.xds.build import names
 from pilotfish.xds.build.http_routes import HttpRoute, http_route
 from pilotfish.xds.build.http_settings import RouteHeaders
-from pilotfish.xds.build.on_demand import HEADER, asking_routes
+from pilotfish.xds.build.on_demand import asking_routes
 from pilotfish.xds.build.retries import BY_DEFAULT, Retries, try_again
 from pilotfish.xds.entries import serialise
 
@@ -75,7 +76,7 @@ def route_configuration(spec: RouteConfigurationSpec) -> bytes:
     frame = route_pb2.RouteConfiguration(name=spec.name, ignore_port_in_host_matching=not spec.by_port)
     frame.validate_clusters.value = False
     if spec.asked_for:
-        frame.request_headers_to_remove.append(HEADER)
+        frame.request_headers_to_remove.append(DESTINATION_HEADER)
     frame.max_direct_response_body_size_bytes.value = _MAX_DIRECT_RESPONSE
     parts = [serialise(frame), *(_field(host, spec.headers) for host in spec.virtual_hosts)]
     if spec.catch_all:

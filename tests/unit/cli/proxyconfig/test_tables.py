@@ -230,3 +230,11 @@ def test_what_a_dump_lacks_is_named() -> None:
         ConfigDump({}).routes()
     with pytest.raises(DumpError, match="/clusters"):
         endpoints.parse_clusters(b'{"configs": []}')
+
+
+def test_routes_for_requests_that_no_host_takes_are_left_out() -> None:
+    """Those of a proxy on demand, too, which asks where they go."""
+    actions = [{"cluster": "PassthroughCluster"}, {"cluster_header": "x-pilotfish-destination"}, {"cluster": "a"}]
+    everything = [{"match": {"prefix": "/"}, "route": action} for action in actions]
+    config = {"name": "80", "virtual_hosts": [{"name": "allow_any", "domains": ["*"], "routes": everything}]}
+    assert routes.table([config])[1:] == [["80", "allow_any", "*", "/*", ""]]
