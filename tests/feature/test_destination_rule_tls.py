@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pilotfish.api.demand import Demand, demand_name
+from pilotfish.api.protos import NAME_TABLE_TYPE
 
 ENTRY = """
 apiVersion: networking.istio.io/v1
@@ -47,6 +51,14 @@ def context(proxy: Any, port: int = 80) -> Any:
     return {name: value for name, value in found["typed_config"].items() if name != "@type"}
 
 
+def over_ads(name: str) -> dict[str, Any]:
+    return {"name": name, "sds_config": {"ads": {}, "resource_api_version": "V3"}}
+
+
+def checks(roots: str) -> dict[str, Any]:
+    return {"default_validation_context": {}, "validation_context_sds_secret_config": over_ads(roots)}
+
+
 def from_requests(proxy: Any) -> Any:
     options = proxy.get("clusters", "outbound|80||far.test").get("typed_extension_protocol_options", {})
     return options.get(HTTP, {}).get("upstream_http_protocol_options", {})
@@ -66,8 +78,8 @@ def test_one_side(mesh: Any, pki: Path) -> None:
     mesh.apply(ENTRY + "---" + rule("{tls: {mode: DISABLE}}"))
     assert socket(client) is None
     mesh.apply(rule(f"{{tls: {{mode: SIMPLE, caCertificates: {pki}/ca.pem}}}}"))
-    believed = {"trusted_ca": {"filename": f"{pki}/ca.pem"}}
-    assert context(client) == {"common_tls_context": {"tls_params": PARAMS, "validation_context": believed}}
+    checked = {"combined_validation_context": checks(f"file-root:{pki}/ca.pem")}
+    assert context(client) == {"common_tls_context": {"tls_params": PARAMS, **checked}}
     assert context(client, 90)["common_tls_context"]["alpn_protocols"] == ["h2"]
     assert from_requests(client) == {"auto_sni": True, "auto_san_validation": True}
     mesh.delete("DestinationRule", "far")
@@ -81,7 +93,8 @@ def test_names(mesh: Any, pki: Path) -> None:
     mesh.apply(ENTRY + "---" + rule(f"{{tls: {{{tls}, sni: other.test, subjectAltNames: [a.test, 'spiffe://x/y']}}}}"))
 
     def names() -> Any:
-        validation = context(client)["common_tls_context"]["validation_context"]
+        combined = context(client)["common_tls_context"]["combined_validation_context"]
+        validation = combined["default_validation_context"]
         return [(n["san_type"], n["matcher"]["exact"]) for n in validation.get("match_typed_subject_alt_names", ())]
 
     assert context(client)["sni"] == "other.test"
@@ -108,14 +121,144 @@ def test_both_sides(mesh: Any, pki: Path) -> None:
     mesh.apply(ENTRY + "---" + rule(f"{{tls: {{mode: MUTUAL, {files}, sni: far.test}}}}"))
     assert context(client)["common_tls_context"] == {
         "tls_params": {**PARAMS, "cipher_suites": ["ECDHE-ECDSA-AES256-GCM-SHA384"], "ecdh_curves": ["P-256"]},
-        "tls_certificates": [
-            {
-                "certificate_chain": {"filename": f"{pki}/client.pem"},
-                "private_key": {"filename": f"{pki}/client-key.pem"},
-            }
-        ],
-        "validation_context": {"trusted_ca": {"filename": f"{pki}/ca.pem"}},
+        "tls_certificate_sds_secret_configs": [over_ads(f"file-cert:{pki}/client.pem~{pki}/client-key.pem")],
+        "combined_validation_context": checks(f"file-root:{pki}/ca.pem"),
     }
+    mesh.apply(rule(f"{{tls: {{mode: MUTUAL, {files.replace(f'{pki}/ca.pem', 'system')}}}}}"))
+    machines = {"trusted_ca": {"filename": "/etc/ssl/certs/ca-certificates.crt"}}
+    assert context(client)["common_tls_context"]["validation_context"] == machines
+
+
+def test_files_are_read_again_when_they_change(mesh: Any, pki: Path) -> None:
+    """Envoy watches the folders of those that are sent as secrets."""
+    client = mesh.sidecar()
+    files = f"clientCertificate: {pki}/client.pem, privateKey: {pki}/client-key.pem, caCertificates: {pki}/ca.pem"
+    tls = f"tls: {{mode: MUTUAL, {files}}}"
+    mesh.apply(ENTRY + "---" + rule(f"{{{tls}}}", f"subsets: [{{name: own, trafficPolicy: {{{tls}}}}}]"))
+    pair, roots = f"file-cert:{pki}/client.pem~{pki}/client-key.pem", f"file-root:{pki}/ca.pem"
+    assert client.names("secrets") == {pair, roots}
+    assert client.get("secrets", pair)["tls_certificate"] == {
+        "certificate_chain": {"filename": f"{pki}/client.pem"},
+        "private_key": {"filename": f"{pki}/client-key.pem"},
+        "watched_directory": {"path": str(pki)},
+    }
+    assert client.get("secrets", roots)["validation_context"] == {
+        "trusted_ca": {"filename": f"{pki}/ca.pem"},
+        "watched_directory": {"path": str(pki)},
+    }
+    mesh.apply(rule(f"{{tls: {{mode: SIMPLE, caCertificates: {pki}/ca.pem}}}}"))
+    assert client.names("secrets") == {roots}
+    mesh.delete("DestinationRule", "far")
+    assert client.names("secrets") == set()
+
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: client, labels: {app: client}}
+spec: {containers: [{name: c, image: i}]}
+status: {podIP: 10.0.0.9}
+"""
+SELECTED = "workloadSelector: {matchLabels: {app: client}}"
+
+
+def secret(certificate: bytes, key: bytes, namespace: str = "default") -> str:
+    data = {"tls.crt": certificate, "tls.key": key, "ca.crt": certificate}
+    encoded = {name: base64.b64encode(value).decode() for name, value in data.items()}
+    return f"""
+apiVersion: v1
+kind: Secret
+metadata: {{name: far, namespace: {namespace}}}
+data: {encoded}
+"""
+
+
+def test_certificates_of_secrets_are_for_sidecars_that_a_rule_selects(mesh: Any, make_certificate: Any) -> None:
+    certificate, key = make_certificate("far.test")
+    client, other = mesh.sidecar(app="client"), mesh.sidecar("other", ip="10.0.0.8", app="client")
+    mutual = "{tls: {mode: MUTUAL, credentialName: far}}"
+    mesh.apply(POD + "---" + ENTRY + "---" + secret(certificate, key) + "---" + rule(mutual))
+    assert socket(client) is None, "without a selector it is for gateways alone"
+    mesh.apply(rule(mutual, SELECTED))
+    assert context(client)["common_tls_context"] == {
+        "tls_params": PARAMS,
+        "tls_certificate_sds_secret_configs": [over_ads("kubernetes://far")],
+        "combined_validation_context": checks("kubernetes://far-cacert"),
+    }
+    assert client.names("secrets") == {"kubernetes://far", "kubernetes://far-cacert"}
+    sent = client.message("secrets", "kubernetes://far").tls_certificate
+    assert (sent.certificate_chain.inline_bytes, sent.private_key.inline_bytes) == (certificate, key)
+    assert (
+        client.message("secrets", "kubernetes://far-cacert").validation_context.trusted_ca.inline_bytes == certificate
+    )
+    assert other.names("secrets") == set(), "nobody knows its workload, and what a proxy says of itself decides nothing"
+    client.told()
+    renewed, new_key = make_certificate("renewed.test")
+    mesh.apply(secret(renewed, new_key))
+    assert client.told() == {"secrets": {"kubernetes://far", "kubernetes://far-cacert"}}
+    mesh.apply(rule("{tls: {mode: SIMPLE, credentialName: far}}", SELECTED))
+    assert client.names("secrets") == {"kubernetes://far-cacert"}
+    mesh.delete("Secret", "far")
+    assert client.names("secrets") == set()
+    mesh.apply(rule("{tls: {mode: MUTUAL, credentialName: far, insecureSkipVerify: true}}", SELECTED))
+    assert "combined_validation_context" not in context(client)["common_tls_context"]
+
+
+def test_certificates_of_secrets_on_demand(mesh: Any, make_certificate: Any) -> None:
+    """They come with the clusters that need them, and not before; a lookup waits for them, too."""
+    client = mesh.sidecar(metadata={"DNS_CAPTURE": "true"}, app="client")
+    policy = rule("{tls: {mode: MUTUAL, credentialName: far}}", SELECTED).replace("far.test", "far")
+    mesh.apply(POD + "---" + secret(*make_certificate("far.test")) + "---" + policy)
+    mesh.apply("""
+apiVersion: v1
+kind: Service
+metadata: {name: far}
+spec: {clusterIP: 10.1.0.5, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: front}
+spec: {clusterIP: 10.1.0.6, ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: front}
+spec: {hosts: [front], http: [{route: [{destination: {host: far}}]}]}
+""")
+    assert client.names("secrets") == set()
+    asked = [demand_name(Demand("10.0.0.9", "front.default.svc.cluster.local"))]
+    mesh.dns().config.asked(NAME_TABLE_TYPE, asked, [], [])
+    assert "outbound|80||far.default.svc.cluster.local" in client.names("clusters")
+    assert client.names("secrets") == {"kubernetes://far", "kubernetes://far-cacert"}
+    selection = client.config.user.selection
+    needed = {name for _, name in selection.needs("front.default.svc.cluster.local")}
+    assert {"kubernetes://far", "kubernetes://far-cacert"} <= needed
+
+
+def test_gateways_have_certificates_of_secrets_of_their_own_namespace(mesh: Any, make_certificate: Any) -> None:
+    certificate, key = make_certificate("far.test")
+    gateway = mesh.gateway()
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: out}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [far.test]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: out}
+spec: {hosts: [far.test], gateways: [out], http: [{route: [{destination: {host: far.test, port: {number: 80}}}]}]}
+""")
+    policy = rule("{tls: {mode: MUTUAL, credentialName: far}}")
+    mesh.apply(ENTRY + "---" + secret(certificate, key) + "---" + policy)
+    assert context(gateway)["common_tls_context"]["combined_validation_context"] == checks("kubernetes://far-cacert")
+    assert gateway.names("secrets") == set()
+    mesh.apply(secret(certificate, key, "istio-system"))
+    assert gateway.names("secrets") == {"kubernetes://far", "kubernetes://far-cacert"}
+    mesh.delete("VirtualService", "out")
+    assert gateway.names("secrets") == set()
 
 
 def test_certificates_that_were_revoked(mesh: Any, pki: Path, revocations: bytes) -> None:
@@ -123,10 +266,8 @@ def test_certificates_that_were_revoked(mesh: Any, pki: Path, revocations: bytes
     client = mesh.sidecar()
     files = f"caCertificates: {pki}/ca.pem, caCrl: {pki}/revoked.pem"
     mesh.apply(ENTRY + "---" + rule(f"{{tls: {{mode: SIMPLE, {files}}}}}"))
-    assert context(client)["common_tls_context"]["validation_context"] == {
-        "trusted_ca": {"filename": f"{pki}/ca.pem"},
-        "crl": {"filename": f"{pki}/revoked.pem"},
-    }
+    combined = context(client)["common_tls_context"]["combined_validation_context"]
+    assert combined["default_validation_context"] == {"crl": {"filename": f"{pki}/revoked.pem"}}
 
 
 def test_ports_and_subsets(mesh: Any) -> None:

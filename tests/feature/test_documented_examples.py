@@ -300,7 +300,9 @@ filter_chains:
             "sidecar clusters/outbound|27018||papers.example": """
 transport_socket:
   typed_config:
-    common_tls_context: {tls_certificates: [{certificate_chain: {}}], validation_context: {trusted_ca: {}}}
+    common_tls_context:
+      tls_certificate_sds_secret_configs: [{sds_config: {ads: {}}}]
+      combined_validation_context: {validation_context_sds_secret_config: {sds_config: {ads: {}}}}
 """,
         },
     ),

@@ -33,6 +33,9 @@ class Audience(Record):
     """What EnvoyFilters change of their resources once they are built."""
     on_demand: OnDemand | None = None
     """How they ask for what they reach without a lookup; None: they have everything."""
+    gateway: bool = False
+    vouched: bool = False
+    """Whether their labels are those of workloads that we know, and so decide about Secrets."""
 
     @property
     def anywhere(self) -> Audience:

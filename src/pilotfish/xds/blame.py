@@ -15,8 +15,8 @@ from pilotfish.mesh.records import ObjectKey, Registry, Service, WorkloadKey, la
 from pilotfish.mesh.servers import Server
 from pilotfish.xds.build.names import listener as listener_name
 from pilotfish.xds.gateway_hosts import route_name
-from pilotfish.xds.gateway_secrets import secret_resources
 from pilotfish.xds.patching import responsible
+from pilotfish.xds.secrets import secret_resources
 from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, ProxyNode
 from pilotfish.xds.status import Log, Rejection, Versions
 from pilotfish.xds.workload import workload_of

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Model
+from pilotfish.mesh.records import SecretKey
 from pilotfish.xds import source
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
@@ -51,9 +52,9 @@ class Common(Shown):
     def anew(self, model: Model) -> Common:
         return Common(self.audience, model)
 
-    def update(self, hostnames: Iterable[str]) -> list[Selection]:
-        """Look again at hosts by name (in lower case); gives the selections that were touched."""
-        affected = self.scope.update(hostnames)
+    def update(self, hostnames: Iterable[str], secrets: Collection[SecretKey] = ()) -> list[Selection]:
+        """Look again at hosts by name (in lower case), and at Secrets; gives the selections that were touched."""
+        affected = self.scope.update(hostnames, secrets)
         if not affected:
             return []
         affected |= {dependent for name in affected for dependent in self._with[name]}

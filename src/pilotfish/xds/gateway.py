@@ -25,10 +25,10 @@ from pilotfish.xds.byte_routes import policy_of, targets
 from pilotfish.xds.gateway_auto import AutoPassthrough
 from pilotfish.xds.gateway_bytes import GatewayBytes
 from pilotfish.xds.gateway_hosts import GatewayHosts, route_name
-from pilotfish.xds.gateway_secrets import GatewaySecrets
 from pilotfish.xds.http_routes import Asker, http_routes
 from pilotfish.xds.parts import Part
 from pilotfish.xds.patching import Patching
+from pilotfish.xds.secrets import Secrets, needs_of_server
 from pilotfish.xds.settings import Edge
 from pilotfish.xds.upstreams import destination_cluster
 from pilotfish.xds.used_clusters import UsedClusters
@@ -56,8 +56,8 @@ class Gateway(Part):
         super().__init__(Patching(group.audience.patches, gateway=True))
         self.group = group
         self._model = model
-        self._used = UsedClusters(self, group.audience, model)
-        self.secrets = GatewaySecrets(self, group.audience.namespace, model)
+        self.secrets = Secrets(self, group.audience.namespace, model, vouched=group.audience.vouched)
+        self._used = UsedClusters(self, group.audience, model, self.secrets)
         self._merged = Merged((), ())
         self._hosts: dict[str, GatewayHosts] = {}
         self._bytes: dict[Listening, GatewayBytes] = {}
@@ -92,7 +92,7 @@ class Gateway(Part):
     def problems(self) -> Iterator[tuple[Server, str]]:
         """The servers that are not served as they ask for it, each with the reason."""
         yield from ((refusal.server, refusal.reason) for refusal in self._merged.refused)
-        yield from self.secrets.problems()
+        yield from ((user, reason) for user, reason in self.secrets.lacking() if isinstance(user, Server))
 
     # Where routes lead
 
@@ -175,7 +175,8 @@ class Gateway(Part):
         }
         used.update((listening, passed_on.clusters) for listening, passed_on in self._bytes.items())
         self._used.use_only(used)
-        self.secrets.need(server for listening in merged.listening for server in listening.servers)
+        servers = (server for listening in merged.listening for server in listening.servers)
+        self.secrets.use_only({server: needs_of_server(server.termination) for server in servers}, among=Server)
 
     def _serve(self, listening: Listening) -> None:
         """Have the listener, unless nothing is to be done with its connections: they are refused then."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pilotfish.mesh.model import Model, Touched
 from pilotfish.mesh.records import ObjectKey, SecretKey
@@ -17,7 +17,7 @@ class Gateways:
         self._parts: dict[GatewayGroup, Gateway] = {}
         self._unserved: dict[ObjectKey, str] = {}
         self.secrets: frozenset[SecretKey] = frozenset()
-        """The Secrets that gateways need, which are to be applied to the model as they change."""
+        """The Secrets that proxies need, which are to be applied to the model as they change."""
         self.on_secrets: Callable[[frozenset[SecretKey]], None] = lambda _: None
         """Called with `secrets` when it is not what it was."""
         self.on_unserved: Callable[[ObjectKey, str | None], None] = lambda *_: None
@@ -42,9 +42,9 @@ class Gateways:
             part.update(touched)
         return list(self)
 
-    def look(self) -> None:
-        """Tell what gateways need and cannot serve, where it is not what it was."""
-        secrets = frozenset(key for part in self for key in part.secrets.wanted)
+    def look(self, also: Iterable[SecretKey] = ()) -> None:
+        """Tell what gateways need and cannot serve, where it is not what it was; others need Secrets `also`."""
+        secrets = frozenset((*also, *(key for part in self for key in part.secrets.wanted)))
         if secrets != self.secrets:
             self.secrets = secrets
             self.on_secrets(secrets)

@@ -137,13 +137,13 @@ class Generator:
         elif node.type == "sidecar":
             self.demands.enter_eager(node.ip)
         self._enter(proxy)
-        self.gateways.look()
+        self._look()
         return proxy
 
     def disconnect(self, proxy: Proxy) -> None:
         """A proxy is gone."""
         self._leave(proxy)
-        self.gateways.look()
+        self._look()
         self.demands.forget(proxy)
         if proxy.user is not None:
             self.demands.leave(proxy.user)
@@ -214,7 +214,7 @@ class Generator:
         if settings != self.settings:
             self.settings = settings
             self._regroup(self._all())
-            self.gateways.look()
+            self._look()
         else:
             self._tell_apart(self._all())
 
@@ -238,11 +238,11 @@ class Generator:
         names = touched.names
         updated: list[Part] = []
         for scope in self._scopes.values():
-            scope.update(names)
+            scope.update(names, touched.secrets)
             updated.append(scope)
         users: list[User] = []
         for common in self._commons.values():
-            selections = common.update(names)
+            selections = common.update(names, touched.secrets)
             updated += [common, *selections]
             users += (p.user for s in selections for p in self._proxies[s] if p.user is not None and p.user.waiting)
         for proxyless in self._proxyless.values():
@@ -261,7 +261,12 @@ class Generator:
             self.demands.settle(user)
         self.demands.update(touched)
         self._tell_apart(self._told_apart(touched))
-        self.gateways.look()
+        self._look()
+
+    def _look(self) -> None:
+        """Tell what of Secrets is needed, and what gateways cannot serve."""
+        scopes = (*self._scopes.values(), *(common.scope for common in self._commons.values()))
+        self.gateways.look(key for scope in scopes for key in scope.secrets.wanted)
 
     def _tell_apart(self, proxies: Iterable[Proxy]) -> None:
         """Look again at what proxies have in common with others."""
@@ -296,19 +301,27 @@ class Generator:
             settings = self._reports.shaping(settings, node.namespace, labels, own_collectors(settings, node))
             settings = of_proxy(settings, node)
             patches = self.model.envoy_filters.of(node.namespace, labels, node.metadata)
+        # Labels are what the workload has, and not what the proxy says, where they decide which Secrets it gets.
+        ours = workload is not None and node.service_account in ("", workload.service_account)
+        audience = Audience(
+            node.namespace,
+            ":" in node.ip,
+            settings,
+            told_by,
+            locality=locality,
+            patches=patches,
+            gateway=node.type == "router",
+            vouched=ours,
+        )
         if node.type != "router":
-            sidecar = self.model.sidecars.of(node.namespace, labels)
-            settings = scoped(settings, sidecar) if sidecar else settings
-            egress = sidecar.egress if sidecar else ()
-            audience = Audience(node.namespace, ":" in node.ip, settings, told_by, egress, locality, patches)
+            if (sidecar := self.model.sidecars.of(node.namespace, labels)) is not None:
+                settings = scoped(settings, sidecar)
+                audience = msgspec.structs.replace(audience, settings=settings, egress=sidecar.egress)
             # Where an unknown destination is refused, so would be a host of the mesh that is reached without a lookup.
             if not (_on_demand(node) and settings.on_demand):
                 return audience
             ranges = tuple(filter(audience.reaches, settings.mesh_ranges))
             return msgspec.structs.replace(audience, on_demand=terms(idle_time(node), ranges, settings.http))
-        audience = Audience(node.namespace, ":" in node.ip, settings, told_by, locality=locality, patches=patches)
-        # A gateway's labels are what its pod has, and not what it says: they decide which Secrets it gets.
-        ours = workload is not None and node.service_account in ("", workload.service_account)
         pod = workload if workload is not None and ours else None
         return GatewayGroup(audience, pod.labels if pod else (), pod.ports if pod else (), edge_of(node))
 

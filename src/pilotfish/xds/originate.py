@@ -20,14 +20,21 @@ _HTTP_ALPN = {
 
 
 def originated(
-    host: Host, cluster: str, protocol: Protocol, upstream: Upstream, said: TrafficPolicy, settings: ProxySettings
+    host: Host,
+    cluster: str,
+    protocol: Protocol,
+    upstream: Upstream,
+    said: TrafficPolicy,
+    settings: ProxySettings,
+    *,
+    credentials: bool = False,
 ) -> Origination | MutualTls | None:
     """The TLS of one of a host's clusters, by the protocol of its port: what a DestinationRule says, else mutual TLS
-    with the endpoints that take it.
+    with the endpoints that take it. TLS with `credentials` of Secrets is begun where the proxy may have them.
     """
     tls = said.tls
     if tls is not None and tls.mode != "ISTIO_MUTUAL":
-        return _with_files(host, tls, settings)
+        return _of_rule(host, tls, settings, credentials=credentials)
     everywhere = tls is not None
     if tls is None:
         if not settings.mutual_tls.auto or host.service.external or host.secured is Secured.NONE:
@@ -54,9 +61,8 @@ def _identities(host: Host, settings: ProxySettings) -> tuple[str, ...]:
     return mutual.in_all_domains(frozenset((*accounts, *service.subject_alt_names)))
 
 
-def _with_files(host: Host, tls: ClientTLSSettings, settings: ProxySettings) -> Origination | None:
-    """TLS with certificates in files. With those of Secrets none is begun."""
-    if tls.mode == "DISABLE" or tls.credential_name:
+def _of_rule(host: Host, tls: ClientTLSSettings, settings: ProxySettings, *, credentials: bool) -> Origination | None:
+    if tls.mode == "DISABLE" or (tls.credential_name and not credentials):
         return None
     of_entry = host.service.subject_alt_names if host.service.registry is Registry.EXTERNAL else ()
     defaults = settings.tls_defaults

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import msgspec
 
 from pilotfish.mesh.imports import CAPTURED
 from pilotfish.mesh.model import Model
-from pilotfish.mesh.records import Resolution
+from pilotfish.mesh.records import Resolution, SecretKey
 from pilotfish.mesh.seen import Seen
 from pilotfish.xds import source
 from pilotfish.xds.audience import Audience
@@ -25,6 +25,7 @@ from pilotfish.xds.outbound import Outbound, WantedHost, outbound
 from pilotfish.xds.parts import Part
 from pilotfish.xds.patching import Patching, unpatched
 from pilotfish.xds.route_table import RouteTable
+from pilotfish.xds.secrets import Secrets, needs_of_clusters
 from pilotfish.xds.upstreams import assignments
 
 
@@ -52,6 +53,7 @@ class Scope(Part):
         self._shared_routes = shared_routes
         self._model = model
         self._hosts: dict[str, Seen] = {}
+        self.secrets = Secrets(self, audience.namespace, model, vouched=audience.vouched)
         self._tables: dict[int, RouteTable] = {}
         self._claims: dict[tuple[str, int], Claims] = {}
         self._sockets: dict[str, RouteTable] = {}
@@ -66,9 +68,11 @@ class Scope(Part):
     def anew(self, model: Model) -> Scope:
         return Scope(self.audience, model, shared_routes=self._shared_routes)
 
-    def update(self, hostnames: Iterable[str]) -> frozenset[str]:
-        """Look again at hosts by name (in lower case); gives those whose contribution may not be what it was."""
-        affected: set[str] = set()
+    def update(self, hostnames: Iterable[str], secrets: Collection[SecretKey] = ()) -> frozenset[str]:
+        """Look again at hosts by name (in lower case), and at Secrets; gives the hosts whose contribution may not be
+        what it was.
+        """
+        affected = set(map(str, self.secrets.update(secrets)))
         tables: set[int] = set()
         listeners: set[tuple[str, int]] = set()
         sockets: set[str] = set()
@@ -88,6 +92,7 @@ class Scope(Part):
             was = outbound(before, self.audience) if before else Outbound()
             now = outbound(after, self.audience) if after else Outbound()
             self.replace((*was.clusters, *was.assignments, *was.routes), (*now.clusters, *now.assignments, *now.routes))
+            self.secrets.use(hostname, needs_of_clusters(now.clusters))
             tables |= self._update_tables(was, now)
             sockets |= self._update_sockets(was, now)
             listeners |= self._update_claims(hostname, was, now)
@@ -129,11 +134,14 @@ class Scope(Part):
         wanted = self._wanted_at(address, port)
         clusters = [chain.clusters[0] for chain in chains if isinstance(chain, TcpChain)]
         for name in (*clusters, *([wanted.fallback] if wanted is not None else ())):
-            found = self.entries(source.CLUSTER).get(name)
-            spec = unpatched(found.spec) if found is not None else None
-            if isinstance(spec, ClusterSpec):
+            if (spec := self._cluster(name)) is not None:
                 return spec
         return None
+
+    def _cluster(self, name: str) -> ClusterSpec | None:
+        found = self.entries(source.CLUSTER).get(name)
+        spec = unpatched(found.spec) if found is not None else None
+        return spec if isinstance(spec, ClusterSpec) else None
 
     def _wanted_at(self, address: str, port: int) -> WantedHost | None:
         """The virtual host that has an address among its domains."""
@@ -171,6 +179,7 @@ class Scope(Part):
             resources.update(_behind_listeners(each))
             for cluster in each.targets():
                 resources.update({(source.CLUSTER, cluster), (source.ENDPOINT, cluster)})
+                resources.update(_with_secrets(filter(None, [self._cluster(cluster)])))
                 members.add(names.host_of(cluster))
         virtual_hosts = frozenset((wanted.port, wanted.name) for wanted in found.virtual_hosts)
         return Contribution(frozenset(resources), virtual_hosts, frozenset(members))
@@ -269,7 +278,14 @@ def _endpoints_alone(before: Seen, after: Seen) -> bool:
 def _behind_listeners(found: Outbound) -> Iterable[tuple[str, str]]:
     """Clusters with their endpoints, and the routes of listeners that stand for one host alone."""
     specs: tuple[Spec, ...] = (*found.clusters, *found.assignments, *found.routes)
-    return ((spec.type_url, spec.name) for spec in specs)
+    yield from ((spec.type_url, spec.name) for spec in specs)
+    yield from _with_secrets(found.clusters)
+
+
+def _with_secrets(clusters: Iterable[ClusterSpec]) -> Iterable[tuple[str, str]]:
+    """The secrets that clusters need."""
+    for need in needs_of_clusters(clusters):
+        yield source.SECRET, need if isinstance(need, str) else need.name
 
 
 def _hostname(virtual_host: str) -> str:

@@ -174,7 +174,9 @@ def _cluster(seen: Seen, host: Host, port: ServicePort, use: _Use, audience: Aud
     settings, service = audience.settings, host.service
     rule = seen.rule.sources[0] if seen.rule is not None else None
     spec = _spec(service, port, use.subset, use.said, settings)
-    tls = originated(host, spec.name, port.protocol, spec.upstream, use.said, settings)
+    # Sidecars that no rule selects would wait for Secrets that are not for them (Istio).
+    credentials = audience.gateway or (seen.rule is not None and bool(seen.rule.selector))
+    tls = originated(host, spec.name, port.protocol, spec.upstream, use.said, settings, credentials=credentials)
     spec = replace(spec, rule=rule, policy=replace(spec.policy, tls=tls))
     if spec.discovery is Discovery.ORIGINAL_DST:
         return spec

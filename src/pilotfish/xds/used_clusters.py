@@ -10,14 +10,16 @@ from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.parts import Part
+from pilotfish.xds.secrets import Secrets, needs_of_clusters
 from pilotfish.xds.upstreams import assignments, clusters
 
 
 class UsedClusters:
     """Keeps the clusters of a part as its users need them. A change of a host costs that host alone."""
 
-    def __init__(self, part: Part, audience: Audience, model: Model) -> None:
+    def __init__(self, part: Part, audience: Audience, model: Model, secrets: Secrets) -> None:
         self._part = part
+        self._secrets = secrets
         self._audience = audience
         self._model = model
         self._of_user: dict[Hashable, frozenset[str]] = {}
@@ -57,6 +59,7 @@ class UsedClusters:
         for hostname in self._dirty:
             before, after = self._specs.pop(hostname, ()), tuple(self._wanted(hostname))
             self._part.replace(before, after)
+            self._secrets.use(hostname, needs_of_clusters(after))
             if after:
                 self._specs[hostname] = after
             if not self._hosts[hostname]:

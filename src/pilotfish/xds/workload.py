@@ -22,9 +22,9 @@ from pilotfish.xds.build.clusters import InboundClusterSpec
 from pilotfish.xds.build.http_options import upgraded
 from pilotfish.xds.build.inbound import BoundInboundSpec, InboundPort, VirtualInboundSpec
 from pilotfish.xds.entries import Spec
-from pilotfish.xds.gateway_secrets import file_secrets
 from pilotfish.xds.parts import Part
 from pilotfish.xds.patching import Patching
+from pilotfish.xds.secrets import file_secrets
 from pilotfish.xds.source import ProxyNode
 from pilotfish.xds.stat_names import stat_name
 from pilotfish.xds.upstreams import called

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import collections
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from traffic.cases import Answer, Case, Step, case, http, tcp
+from traffic.cases import Answer, Case, Step, case, http, substituted, tcp
 
 pytestmark = pytest.mark.root
 
@@ -179,3 +182,36 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_endpoints(case: Case, site: Any) -> None:
     site.check(case)
+
+
+def base64_of(folder: Path, name: str) -> str:
+    return base64.b64encode((folder / name).read_bytes()).decode()
+
+
+def test_certificates_of_a_secret_are_shown_and_believed(site: Any) -> None:
+    pki = Path(site.names["pki"])
+    data = {"tls.crt": "client.pem", "tls.key": "client-key.pem", "ca.crt": "ca.pem"}
+    credential = f"""
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: $name, namespace: traffic}}
+data: { ({key: base64_of(pki, file) for key, file in data.items()}) }
+"""
+    tls = "    tls: {mode: MUTUAL, credentialName: $name, sni: server.test}\n"
+    selected = "  workloadSelector: {matchLabels: {app: a}}\n"
+    shown = http("http://$name.test/", arrives={"version": "outside", "certificate": lambda shown: bool(shown)})
+    site.check(case("a Secret", OUTSIDE_TLS + OF_OUTSIDE + tls + selected + credential, shown, service=""))
+
+
+def test_files_are_taken_up_when_they_change(site: Any) -> None:
+    pki = Path(site.names["pki"])
+    folder = pki / "changing"
+    folder.mkdir()
+    shutil.copy(pki / "other-ca.pem", folder / "ca.pem")
+    tls = "    tls: {mode: SIMPLE, caCertificates: $pki/changing/ca.pem, sni: server.test}"
+    with site.applied(OUTSIDE_TLS + OF_OUTSIDE + tls, "") as names:
+        site.settle(substituted(http("http://$name.test/", status=503, arrives=None), names), "another authority")
+        shutil.copy(pki / "ca.pem", folder / "new")
+        (folder / "new").rename(folder / "ca.pem")
+        site.settle(substituted(http("http://$name.test/", arrives={"sni": "server.test"}), names), "the server's own")

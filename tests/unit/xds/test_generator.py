@@ -227,6 +227,8 @@ def _routing(rng: random.Random, name: str, namespace: str) -> Object:
 
 
 POLICIES: tuple[dict[str, Any], ...] = (
+    {"tls": {"mode": "MUTUAL", "credentialName": "c0"}},
+    {"tls": {"mode": "SIMPLE", "caCertificates": "/run/ca.pem"}},
     {"connectionPool": {"tcp": {"maxConnections": 1, "idleTimeout": "1s"}, "http": {"h2UpgradePolicy": "UPGRADE"}}},
     {"outlierDetection": {"consecutive5xxErrors": 2}},
     {"loadBalancer": {"simple": "PASSTHROUGH"}},
@@ -253,6 +255,7 @@ def _rule(rng: random.Random, name: str, namespace: str) -> Object:
             {"name": "w", "trafficPolicy": _policy(rng)},
         ],
         "exportTo": rng.choice([[], ["."]]),
+        **rng.choice([{}, {"workloadSelector": {"matchLabels": {"app": "x"}}}]),
     }
     metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2024-01-0{rng.randint(1, 4)}T00:00:00Z"}
     return decode(kinds.DESTINATION_RULE, {"metadata": metadata, "spec": spec})
@@ -313,7 +316,7 @@ def _secret(rng: random.Random, name: str, namespace: str) -> Object:
 
 MAKERS = (
     ("s", _service), ("e", _entry), ("x", _slice), ("p", _pod), ("w", _workload), ("v", _routing), ("d", _rule),
-    ("i", _sidecar), ("f", _envoy_filter),
+    ("i", _sidecar), ("f", _envoy_filter), ("c", _secret),
 )  # fmt: skip
 AT_GATEWAYS = (
     *MAKERS[:1],
@@ -321,6 +324,7 @@ AT_GATEWAYS = (
     ("g", _gateway),
     ("v", _virtual_service),
     ("c", _secret),
+    ("d", _rule),
     ("f", partial(_envoy_filter, whole=False)),
 )
 

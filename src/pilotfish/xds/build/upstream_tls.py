@@ -6,7 +6,7 @@ Istio: constructUpstreamTLS, setAutoSniAndAutoSanValidation, applyUpstreamProxyP
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2, protocol_pb2, proxy_protocol_pb2
@@ -15,12 +15,16 @@ from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 
 from pilotfish.api.networking.tls import ClientTLSSettings
+from pilotfish.mesh.credentials import resource_name, roots_name
 from pilotfish.mesh.records import Record
 from pilotfish.xds.build import common
 from pilotfish.xds.build.endpoints import TAKES_MUTUAL_TLS
 from pilotfish.xds.build.mutual_tls import MutualTls, client_context
-from pilotfish.xds.build.tls import SOCKET, subject_matchers
+from pilotfish.xds.build.secrets import CertificateFileSpec, RootFileSpec
+from pilotfish.xds.build.tls import SOCKET, over_ads, subject_matchers
 
+_MACHINES = ("", "system")
+"""What stands for the roots of the machine in the place of a file (Istio's agent)."""
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 """Whom a proxy believes when nobody says whom: those whom its machine does."""
 
@@ -37,6 +41,42 @@ class Origination(Record):
     subject_names: tuple[str, ...] = ()
     cipher_suites: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
+
+    @property
+    def certificate(self) -> str:
+        """The secret with the certificate that is shown, "" for none."""
+        settings = self.settings
+        if settings.mode != "MUTUAL":
+            return ""
+        if settings.credential_name:
+            return resource_name(settings.credential_name)
+        return CertificateFileSpec(settings.client_certificate, settings.private_key).name
+
+    @property
+    def roots(self) -> str:
+        """The secret with the certificates that are believed, "" for those that the machine believes."""
+        settings = self.settings
+        if not self.verifies:
+            return ""
+        if settings.credential_name:
+            return roots_name(settings.credential_name)
+        return "" if settings.ca_certificates in _MACHINES else RootFileSpec(settings.ca_certificates).name
+
+    @property
+    def files(self) -> Iterator[CertificateFileSpec | RootFileSpec]:
+        """The secrets of those that are files of the pod."""
+        settings = self.settings
+        if not settings.credential_name:
+            if self.certificate:
+                yield CertificateFileSpec(settings.client_certificate, settings.private_key)
+            if self.roots:
+                yield RootFileSpec(settings.ca_certificates)
+
+    @property
+    def resources(self) -> Iterator[str]:
+        """The secrets of those that are made from Secrets."""
+        if self.settings.credential_name:
+            yield from filter(None, (self.certificate, self.roots))
 
     @property
     def verifies(self) -> bool:
@@ -112,15 +152,16 @@ def _context(origination: Origination, *, http2: bool) -> tls_pb2.UpstreamTlsCon
     shared.tls_params.ecdh_curves.extend(origination.curves)
     if http2:
         shared.alpn_protocols.append("h2")
-    if settings.mode == "MUTUAL":
-        shared.tls_certificates.add(
-            certificate_chain=base_pb2.DataSource(filename=settings.client_certificate),
-            private_key=base_pb2.DataSource(filename=settings.private_key),
-        )
+    if origination.certificate:
+        shared.tls_certificate_sds_secret_configs.append(over_ads(origination.certificate))
     if origination.verifies:
-        validation = shared.validation_context
-        named = settings.ca_certificates
-        validation.trusted_ca.filename = named if named not in ("", "system") else SYSTEM_ROOTS  # as Istio's agent does
+        if origination.roots:
+            combined = shared.combined_validation_context
+            combined.validation_context_sds_secret_config.CopyFrom(over_ads(origination.roots))
+            validation = combined.default_validation_context
+        else:
+            validation = shared.validation_context
+            validation.trusted_ca.filename = SYSTEM_ROOTS
         validation.match_typed_subject_alt_names.extend(subject_matchers(origination.subject_names))
         if settings.ca_crl:
             validation.crl.filename = settings.ca_crl
