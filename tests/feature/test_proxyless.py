@@ -51,6 +51,8 @@ def test_a_kubernetes_service(mesh: Any, load: Any, service: str) -> None:
               config_source: {{ads: {{}}, initial_fetch_timeout: 0s, resource_api_version: V3}}
               route_config_name: {CLUSTER}
             http_filters:
+            - name: envoy.filters.http.fault
+              typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault}}
             - name: envoy.filters.http.router
               typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
         """)
@@ -159,3 +161,224 @@ def _route(client: Any, listener: str) -> str:
     manager = client.get("listeners", listener)["api_listener"]["api_listener"]
     route: str = manager["rds"]["route_config_name"]
     return route
+
+
+OTHER = """
+apiVersion: v1
+kind: Service
+metadata: {name: other}
+spec: {clusterIP: 10.1.0.6, ports: [{name: grpc, port: 81}]}
+"""
+OTHERS = "outbound|81||other.default.svc.cluster.local"
+
+
+def routed(http: str, host: str = "echo") -> str:
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: echo}}
+spec: {{hosts: [{host}], http: {http}}}
+"""
+
+
+def ruled(spec: str, host: str = "echo") -> str:
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: {host}}}
+spec: {{host: {host}, {spec}}}
+"""
+
+
+def routes_of(client: Any, name: str = CLUSTER) -> Any:
+    (virtual_host,) = client.get("routes", name)["virtual_hosts"]
+    return virtual_host["routes"]
+
+
+def test_where_a_virtual_service_sends_calls(mesh: Any) -> None:
+    client = mesh.grpc()
+    mesh.apply(SERVICE + "---" + OTHER)
+    client.told()
+    mesh.apply(
+        routed("""[
+          {match: [{uri: {exact: /echo.Echo/Say}, headers: {x-user: {exact: me}, x-any: {}}}],
+           route: [{destination: {host: other}}]},
+          {match: [{uri: {prefix: /echo.Echo/}, headers: {x-user: {prefix: m}, x-id: {regex: '[0-9]+'}}}],
+           route: [{destination: {host: other}, weight: 30}, {destination: {host: echo}, weight: 70}]},
+          {timeout: 3s, retries: {attempts: 4, retryOn: unavailable, perTryTimeout: 1s, backoff: 20ms},
+           rewrite: {authority: far.test}, mirror: {host: other}, route: [{destination: {host: echo}}]}]""")
+    )
+    assert client.told() == {"routes": {CLUSTER}}
+    one, shared, rest = routes_of(client)
+    assert one["match"] == {
+        "path": "/echo.Echo/Say",
+        "headers": [{"name": "x-any", "present_match": True}, {"name": "x-user", "exact_match": "me"}],
+    }
+    assert one["route"]["cluster"] == OTHERS
+    assert shared["match"]["headers"] == [
+        {"name": "x-id", "safe_regex_match": {"regex": "[0-9]+"}},
+        {"name": "x-user", "prefix_match": "m"},
+    ]
+    weights = {to["name"]: to["weight"] for to in shared["route"]["weighted_clusters"]["clusters"]}
+    assert weights == {OTHERS: 30, CLUSTER: 70}
+    assert rest["route"]["max_stream_duration"] == {"max_stream_duration": "3s"}
+    assert "timeout" not in rest["route"]
+    policy = rest["route"]["retry_policy"]
+    assert (policy["retry_on"], policy["num_retries"]) == ("unavailable", 4)
+    assert policy["retry_back_off"] == {"base_interval": "0.020s"}
+    assert "retry_host_predicate" not in policy
+    assert OTHERS in client.names("clusters")
+    mesh.delete("VirtualService", "echo")
+    assert [route["route"]["cluster"] for route in routes_of(client)] == [CLUSTER]
+
+
+def test_a_header_that_must_not_be_so_may_be_absent(mesh: Any) -> None:
+    """gRPC finds no condition met by a header that is not there: two routes say it."""
+    client = mesh.grpc()
+    mesh.apply(SERVICE)
+    unwanted = "withoutHeaders: {x-user: {exact: me}, x-old: {}}"
+    mesh.apply(routed(f"[{{match: [{{{unwanted}}}], route: [{{destination: {{host: echo}}}}]}}]"))
+    old = {"name": "x-old", "present_match": True, "invert_match": True}
+    assert [route["match"]["headers"] for route in routes_of(client)] == [
+        [old, {"name": "x-user", "present_match": True, "invert_match": True}],
+        [old, {"name": "x-user", "exact_match": "me", "invert_match": True}],
+    ]
+
+
+def test_faults_are_all_that_routes_say_of_filters(mesh: Any, load: Any) -> None:
+    client = mesh.grpc()
+    mesh.apply(SERVICE)
+    listener = client.get("listeners", "echo:80")["api_listener"]["api_listener"]
+    assert [each["name"].rpartition(".")[2] for each in listener["http_filters"]] == ["fault", "router"]
+    mesh.apply(
+        routed("""[{
+          fault: {abort: {grpcStatus: UNAVAILABLE, percentage: {value: 100}},
+                  delay: {fixedDelay: 1s, percentage: {value: 10}}},
+          corsPolicy: {allowOrigins: [{exact: "https://x.test"}]},
+          retries: {attempts: 0},
+          route: [{destination: {host: echo}}]}]""")
+    )
+    (route,) = routes_of(client)
+    assert route["typed_per_filter_config"] == load("""
+        envoy.filters.http.fault:
+          '@type': type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault
+          abort: {grpc_status: 14, percentage: {numerator: 1000000, denominator: MILLION}}
+          delay: {fixed_delay: 1s, percentage: {numerator: 100000, denominator: MILLION}}
+        """)
+    assert "retry_policy" not in route["route"], "gRPC refuses one of no retries"
+
+
+def test_subsets_are_clusters_with_endpoints_of_their_own(mesh: Any) -> None:
+    client = mesh.grpc()
+    pod = """
+apiVersion: v1
+kind: Pod
+metadata: {name: echo-1, labels: {version: v1}}
+spec: {containers: [{name: c, image: i}]}
+status: {podIP: 10.0.0.20}
+"""
+    known = SLICE.replace(
+        "conditions: {ready: true}", "conditions: {ready: true}, targetRef: {kind: Pod, name: echo-1}"
+    )
+    mesh.apply(pod + "---" + SERVICE + "---" + known)
+    mesh.apply(ruled("subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]"))
+    mesh.apply(routed("[{route: [{destination: {host: echo, subset: v1}}]}]"))
+    (route,) = routes_of(client)
+    v1, v2 = (CLUSTER.replace("||", f"|{subset}|") for subset in ("v1", "v2"))
+    assert route["route"]["cluster"] == v1
+    assert client.names("clusters") == client.names("endpoints") == {CLUSTER, v1, v2}
+    assert len(client.get("endpoints", v1)["endpoints"]) == 1
+    assert "endpoints" not in client.get("endpoints", v2)
+
+
+def test_what_destination_rules_say_of_balancing(mesh: Any, load: Any) -> None:
+    client = mesh.grpc()
+    mesh.apply(SERVICE)
+    mesh.apply(ruled("trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-user, maglev: {}}}}"))
+    cluster = client.get("clusters", CLUSTER)
+    assert cluster["lb_policy"] == "RING_HASH"
+    assert cluster["ring_hash_lb_config"] == {"minimum_ring_size": "1024"}
+    (route,) = routes_of(client)
+    assert route["route"]["hash_policy"] == [{"header": {"header_name": "x-user"}}]
+    mesh.apply(
+        ruled("trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 8}}}}")
+    )
+    assert client.get("clusters", CLUSTER)["ring_hash_lb_config"] == {"minimum_ring_size": "8"}
+    assert routes_of(client)[0]["route"]["hash_policy"] == [{"filter_state": {"key": "io.grpc.channel_id"}}]
+    mesh.apply(ruled("trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}}"))
+    (localities,) = client.get("clusters", CLUSTER)["load_balancing_policy"]["policies"]
+    within = localities["typed_extension_config"]["typed_config"]["endpoint_picking_policy"]["policies"]
+    names = [each["typed_extension_config"]["name"].rpartition(".")[2] for each in within]
+    assert names == ["least_request", "round_robin"]
+    assert "hash_policy" not in routes_of(client)[0]["route"]
+    mesh.apply(ruled("trafficPolicy: {loadBalancer: {simple: RANDOM}}"))
+    assert "load_balancing_policy" not in client.get("clusters", CLUSTER)
+
+
+def test_calls_to_weighted_destinations_are_hashed_as_each_says(mesh: Any) -> None:
+    client = mesh.grpc()
+    mesh.apply(SERVICE + "---" + OTHER)
+    mesh.apply(ruled("trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-other}}}", "other"))
+    mesh.apply(routed("[{route: [{destination: {host: echo}, weight: 1}, {destination: {host: other}, weight: 1}]}]"))
+    assert routes_of(client)[0]["route"]["hash_policy"] == [{"header": {"header_name": "x-other"}}]
+
+
+def test_limits_and_outliers(mesh: Any) -> None:
+    client = mesh.grpc()
+    mesh.apply(SERVICE)
+    mesh.apply(
+        ruled("""trafficPolicy: {
+          connectionPool: {http: {http2MaxRequests: 7}, tcp: {maxConnections: 1}},
+          outlierDetection: {consecutive5xxErrors: 3, interval: 5s, baseEjectionTime: 60s, maxEjectionPercent: 50}}""")
+    )
+    cluster = client.get("clusters", CLUSTER)
+    assert cluster["circuit_breakers"] == {"thresholds": [{"max_requests": 7}]}
+    assert cluster["outlier_detection"] == {
+        "interval": "5s",
+        "base_ejection_time": "60s",
+        "max_ejection_percent": 50,
+        "enforcing_success_rate": 0,
+        "enforcing_failure_percentage": 100,
+        "failure_percentage_threshold": 99,
+        "failure_percentage_minimum_hosts": 1,
+        "failure_percentage_request_volume": 3,
+    }
+    mesh.apply(ruled("trafficPolicy: {outlierDetection: {consecutive5xxErrors: 0}}"))
+    assert client.get("clusters", CLUSTER)["outlier_detection"]["enforcing_failure_percentage"] == 0
+
+
+def test_an_alias_with_routes_of_its_own(mesh: Any) -> None:
+    client = mesh.grpc()
+    mesh.apply(SERVICE)
+    mesh.apply("""
+apiVersion: v1
+kind: Service
+metadata: {name: called}
+spec: {type: ExternalName, externalName: echo.default.svc.cluster.local}
+""")
+    assert _route(client, "called:80") == CLUSTER
+    mesh.apply(
+        routed(
+            """[{fault: {abort: {grpcStatus: ABORTED, percentage: {value: 100}}},
+                 route: [{destination: {host: called}}]}]""",
+            "called",
+        )
+    )
+    own = "outbound|80||called.default.svc.cluster.local"
+    assert _route(client, "called:80") == _route(client, "called.default.svc.cluster.local:80") == own
+    assert _route(client, "echo:80") == CLUSTER
+    (route,) = routes_of(client, own)
+    assert route["route"]["cluster"] == CLUSTER
+
+
+def test_a_sidecar_says_what_clients_see(mesh: Any) -> None:
+    client = mesh.grpc()
+    mesh.apply(SERVICE + "---" + OTHER)
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default}
+spec: {egress: [{hosts: [./other.default.svc.cluster.local]}]}
+""")
+    assert "echo:80" not in client.names("listeners")
+    assert "other:81" in client.names("listeners")

@@ -9,11 +9,8 @@ from weakref import WeakKeyDictionary
 
 from msgspec.structs import replace
 
-from pilotfish.api.networking.destination import Destination
-from pilotfish.mesh.gateway_names import MESH_GATEWAY
-from pilotfish.mesh.hostnames import resolve
 from pilotfish.mesh.imports import CAPTURED, SOCKET, Binding
-from pilotfish.mesh.policies import Routing, Rule
+from pilotfish.mesh.policies import Rule
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Age, Host, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
@@ -27,9 +24,9 @@ from pilotfish.xds.build.listeners import Chain, HttpChain, TcpChain
 from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHostSpec
 from pilotfish.xds.build.tcp_policy import tcp_policy
 from pilotfish.xds.byte_routes import routed_chains
-from pilotfish.xds.http_routes import Asker, ClusterOf, http_routes
+from pilotfish.xds.request_routes import cluster_of, routes_of, written
 from pilotfish.xds.stat_names import stat_name
-from pilotfish.xds.upstreams import assignments, cluster_name, clusters, destination_cluster
+from pilotfish.xds.upstreams import assignments, cluster_name, clusters
 
 UNREGISTERED_PORT = 80
 """At which port names are routed that no registry has."""
@@ -265,7 +262,7 @@ def _chains(
     )
     routed: tuple[TcpChain, ...] = ()
     if seen.routings:
-        routed = routed_chains(seen, port, audience, partial(_cluster_of, seen, port.number, audience), own)
+        routed = routed_chains(seen, port, audience, partial(cluster_of, seen, port.number, audience), own)
     if port.protocol.is_tls:
         return routed or (own,)
     if port.protocol is not Protocol.AUTO:
@@ -278,38 +275,9 @@ def _route_name(service: Service, port: ServicePort) -> str:
     return f"{service.hostname}:{port.number}"
 
 
-def _routes(seen: Seen, service: Service, port: ServicePort, audience: Audience) -> tuple[Route | HttpRoute, ...]:
-    """Where requests to a port of a host go: where its VirtualService says, else all to the host."""
-    return _written(seen, port.number, audience) or (
-        Route(cluster_name(service, port), retries=audience.settings.retries),
-    )
-
-
-def _written(seen: Seen, port: int, audience: Audience) -> tuple[HttpRoute, ...]:
-    """The routes for requests to a port, of the first VirtualService that has any: those of others are not added, as
-    Istio says of sidecars. Those with a less specific host do not come in.
-    """
-    asker = Asker(MESH_GATEWAY, port, audience.namespace, audience.labels, retries=audience.settings.retries)
-    for routing in seen.routings[0] if seen.routings else ():
-        if routes := http_routes(routing, asker, _cluster_of(seen, port, audience, routing)):
-            return routes
-    return ()
-
-
-def _cluster_of(seen: Seen, port: int, audience: Audience, routing: Routing) -> ClusterOf:
-    """What the destinations of a VirtualService mean to those who call a port of the host that it routes."""
-
-    def cluster_of(destination: Destination) -> str:
-        hostname = resolve(destination.host, routing.namespace, audience.settings.cluster_domain)
-        found = seen.destination(hostname)
-        return destination_cluster(destination, hostname, found.service if found else None, port)
-
-    return cluster_of
-
-
 def _unregistered(seen: Seen, audience: Audience) -> Iterator[WantedHost]:
     """A name that no registry has and a VirtualService routes: requests for it to port 80 (Istio)."""
-    routes = _written(seen, UNREGISTERED_PORT, audience)
+    routes = written(seen, UNREGISTERED_PORT, audience)
     if routes and seen.hostname != "*":  # what is for nobody has its own virtual host
         age = seen.routings[0][0].age
         name = f"{seen.hostname}:{UNREGISTERED_PORT}"
@@ -324,7 +292,7 @@ def _of_alias(seen: Seen, alias: Service, audience: Audience) -> Iterator[Wanted
     http = (port.number for port in ports if port.protocol.is_http or port.protocol is Protocol.AUTO)
     domains = (alias.hostname, f"{alias.hostname}.", *short_names(alias.hostname, audience))
     for number in http if seen.stands_for else (UNREGISTERED_PORT,):
-        if routes := _written(seen, number, audience):
+        if routes := written(seen, number, audience):
             yield WantedHost(number, f"{alias.hostname}:{number}", alias.age, domains, (), (), routes)
 
 
@@ -344,7 +312,7 @@ def _virtual_host(seen: Seen, service: Service, port: ServicePort, audience: Aud
         own=tuple(own),
         short=tuple(short),
         addresses=tuple(addresses),
-        routes=_routes(seen, service, port, audience),
+        routes=routes_of(seen, service, port, audience),
     )
 
 
@@ -395,5 +363,5 @@ def short_names(hostname: str, audience: Audience) -> list[str]:
 def _own_routes(seen: Seen, service: Service, port: ServicePort, audience: Audience) -> RouteConfigurationSpec:
     """The routes of a listener that stands for one host alone."""
     name = _route_name(service, port)
-    host = VirtualHostSpec(name, ("*",), _routes(seen, service, port, audience))
+    host = VirtualHostSpec(name, ("*",), routes_of(seen, service, port, audience))
     return RouteConfigurationSpec(name, (host,), catch_all="", headers=audience.settings.http.on_routes)

@@ -1,29 +1,39 @@
 """The configuration of gRPC's own xDS clients, which resolve `xds:///host:port` and call without a sidecar.
 
 A client names what it wants, so that having all that it may want ready costs it nothing. Of a host's port it finds a
-listener under each name that the host goes by, and one route configuration, cluster and load assignment (Istio:
-grpcgen; there a short name means the client's own namespace, here whatever a pod's search domains make of it).
+listener under each name that the host goes by, and a route configuration; and a cluster and load assignment for each
+port and subset (Istio: grpcgen; there a short name means the client's own namespace, here whatever a pod's search
+domains make of it).
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 
+from pilotfish.api.networking.connection_pool import ConnectionPoolSettings
+from pilotfish.api.networking.load_balancer import LoadBalancerSettings
+from pilotfish.mesh.hosts import is_ip
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.protocols import Protocol
-from pilotfish.mesh.records import Endpoint, Host, Resolution, ServicePort
+from pilotfish.mesh.records import Host, Resolution, Service, ServicePort
+from pilotfish.mesh.seen import Seen
+from pilotfish.mesh.traffic_policy import traffic_policy
 from pilotfish.xds.audience import Audience
+from pilotfish.xds.build import names as names_of
+from pilotfish.xds.build.cluster_policy import ClusterPolicy
 from pilotfish.xds.build.endpoints import AssignmentSpec
+from pilotfish.xds.build.http_routes import HttpRoute
 from pilotfish.xds.build.proxyless import ApiListenerSpec, ProxylessClusterSpec
-from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHostSpec
+from pilotfish.xds.build.proxyless_routes import ProxylessRoutesSpec
+from pilotfish.xds.build.routes import Route
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.outbound import short_names
 from pilotfish.xds.parts import NO_AGE, ContestedPart
-from pilotfish.xds.upstreams import assignment, cluster_name
+from pilotfish.xds.request_routes import routes_of, written
+from pilotfish.xds.upstreams import Use, cluster_name, shown, uses
 
-_OWN, _SHORT = 0, 1
-"""Ranks of names: a host's own goes before another's short one."""
+_OWN, _ALIAS, _SHORT = range(3)
+"""Ranks of names: a host's own goes before one that stands for it, and that before another's short one."""
 
 
 class Proxyless(ContestedPart):
@@ -33,7 +43,7 @@ class Proxyless(ContestedPart):
         super().__init__()
         self.audience = audience
         self._model = model
-        self._hosts: dict[str, Host] = {}
+        self._hosts: dict[str, Seen] = {}
         self.update(model.names_seen(audience.namespace))
         self.take_changes()
 
@@ -43,31 +53,48 @@ class Proxyless(ContestedPart):
     def update(self, hostnames: Iterable[str]) -> None:
         """Look again at hosts by name (in lower case)."""
         for hostname in hostnames:
-            host = self._model.seen_from(self.audience.namespace, hostname)
-            if host == self._hosts.get(hostname):
+            seen = self._model.look(self.audience.viewer, hostname)
+            if seen == self._hosts.get(hostname):
                 continue
-            if host is None:
+            if seen is None:
                 del self._hosts[hostname]
-                self._claim(hostname, None, (), ())
+                for rank in (_OWN, _ALIAS, _SHORT):
+                    self.claim((rank, hostname), NO_AGE, (), rank=rank)
                 continue
-            self._hosts[hostname] = host
-            ports = list(_ports(host))
-            service = host.service
-            # gRPC keeps the spelling of a target, and host names ignore case.
-            own = dict.fromkeys((service.hostname, service.hostname.lower(), *service.aliases))
-            named = (service.hostname, *service.aliases)
-            short = [short for name in named for short in short_names(name, self.audience)]
-            self._claim(
-                hostname,
-                host,
-                (*_listeners(host, ports, own), *(spec for port in ports for spec in _behind(host, port))),
-                tuple(_listeners(host, ports, short)),
-            )
+            self._hosts[hostname] = seen
+            age = seen.host.service.age if seen.host else NO_AGE
+            for rank, specs in enumerate(_wanted(seen, self.audience)):
+                self.claim((rank, hostname), age, specs, rank=rank)
 
-    def _claim(self, hostname: str, host: Host | None, own: tuple[Spec, ...], short: tuple[Spec, ...]) -> None:
-        age = host.service.age if host else NO_AGE
-        self.claim((_OWN, hostname), age, own, rank=_OWN)
-        self.claim((_SHORT, hostname), age, short, rank=_SHORT)
+
+def _wanted(seen: Seen, audience: Audience) -> tuple[list[Spec], list[Spec], list[Spec]]:
+    """What a host asks for, by rank."""
+    host = seen.host
+    if host is None:
+        return [], [], []
+    service = host.service
+    # gRPC keeps the spelling of a target, and host names ignore case.
+    own = dict.fromkeys((service.hostname, service.hostname.lower()))
+    short = short_names(service.hostname, audience)
+    if service.resolution is Resolution.ALIAS:
+        routed = [(number, routes) for number in _ports_behind(seen) if (routes := written(seen, number, audience))]
+        names = {number: names_of.outbound(number, service.hostname) for number, _ in routed}
+        of_alias = [_routes(names[number], seen, routes, audience) for number, routes in routed]
+        listeners = (ApiListenerSpec(f"{name}:{number}", names[number]) for number in names for name in (*own, *short))
+        return [*of_alias, *listeners], [], []
+    ports = list(_ports(host))
+    behind = [spec for port in ports for spec in _behind(seen, host, port, audience)]
+    if seen.aside:
+        return behind, [], []
+    of_aliases = [form for alias in service.aliases for form in (alias, *short_names(alias, audience))]
+    requests = [
+        _routes(cluster_name(service, port), seen, routes_of(seen, service, port, audience), audience) for port in ports
+    ]
+    return (
+        [*_listeners(service, ports, own), *requests, *behind],
+        [*_listeners(service, ports, of_aliases)],
+        [*_listeners(service, ports, short)],
+    )
 
 
 def _ports(host: Host) -> Iterator[ServicePort]:
@@ -80,31 +107,58 @@ def _ports(host: Host) -> Iterator[ServicePort]:
             yield port
 
 
-def _listeners(host: Host, ports: Iterable[ServicePort], names: Iterable[str]) -> Iterator[ApiListenerSpec]:
+def _ports_behind(seen: Seen) -> Iterator[int]:
+    """The ports of what an alias stands for."""
+    ports = seen.stands_for.ports if seen.stands_for else ()
+    return (port.number for port in ports if port.protocol is not Protocol.UDP)
+
+
+def _listeners(service: Service, ports: Iterable[ServicePort], names: Iterable[str]) -> Iterator[ApiListenerSpec]:
+    """All lead to routes that have the cluster's name, as in Istio."""
+    called = tuple(names)
     for port in ports:
-        for name in names:
-            yield ApiListenerSpec(f"{name}:{port.number}", cluster_name(host.service, port))
+        for name in called:
+            yield ApiListenerSpec(f"{name}:{port.number}", cluster_name(service, port))
 
 
-def _behind(host: Host, port: ServicePort) -> Iterator[Spec]:
-    """What listeners of a port lead to. All have the cluster's name, as in Istio."""
-    name = cluster_name(host.service, port)
-    yield RouteConfigurationSpec(name, (VirtualHostSpec(name, ("*",), (Route(name),)),), catch_all="")
-    serving = assignment(host, port)
-    addresses = tuple(endpoint for endpoint in serving.endpoints if _is_address(endpoint))
-    if host.service.by_name and len(addresses) < len(serving.endpoints):
-        # gRPC looks up one name a cluster (proposal A37), as Envoy's LOGICAL_DNS does.
-        named = next(endpoint for endpoint in serving.endpoints if endpoint not in addresses)
-        yield ProxylessClusterSpec(name, lookup=named)
-    else:
-        yield ProxylessClusterSpec(name)
-        yield AssignmentSpec(name, addresses)
+def _routes(name: str, seen: Seen, routes: tuple[Route | HttpRoute, ...], audience: Audience) -> ProxylessRoutesSpec:
+    """Routes, with what they are to hash calls by: gRPC looks for it there, and not in clusters."""
+    clusters = dict.fromkeys(cluster for route in routes for cluster in route.clusters)
+    found = ((cluster, _balancing(cluster, seen, audience)) for cluster in clusters)
+    return ProxylessRoutesSpec(name, routes, tuple((cluster, each) for cluster, each in found if each is not None))
 
 
-def _is_address(endpoint: Endpoint) -> bool:
-    """gRPC refuses a load assignment with a Unix socket or a name in it."""
-    try:
-        ipaddress.ip_address(endpoint.address)
-    except ValueError:
-        return False
-    return True
+def _balancing(cluster: str, seen: Seen, audience: Audience) -> LoadBalancerSettings | None:
+    """How a cluster chooses endpoints, if it hashes."""
+    _, port, subset, hostname = cluster.split("|")
+    rules = {to.service.hostname: to.rule for to in seen.destinations}
+    if seen.host is not None:
+        rules[seen.host.service.hostname] = seen.rule
+    said = traffic_policy(rules.get(hostname), int(port), subset, audience.settings.default_policy).load_balancer
+    return said if said is not None and said.consistent_hash is not None else None
+
+
+def _behind(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> Iterator[Spec]:
+    """The clusters of a port, and their endpoints."""
+    for use in uses(seen, host, port, audience):
+        name = cluster_name(host.service, port, use.subset)
+        policy = _policy(use)
+        endpoints, preferred = shown(use, audience)
+        addresses = tuple(endpoint for endpoint in endpoints if is_ip(endpoint.address))
+        if host.service.by_name and len(addresses) < len(endpoints):
+            # gRPC looks up one name a cluster (proposal A37), as Envoy's LOGICAL_DNS does.
+            named = next(endpoint for endpoint in endpoints if endpoint not in addresses)
+            yield ProxylessClusterSpec(name, named, policy)
+        else:
+            # gRPC refuses a load assignment with a Unix socket or a name in it.
+            yield ProxylessClusterSpec(name, policy=policy)
+            yield AssignmentSpec(name, addresses, preferred)
+
+
+def _policy(use: Use) -> ClusterPolicy:
+    """What gRPC can do of what is said of a cluster."""
+    return ClusterPolicy(
+        connection_pool=use.said.connection_pool or ConnectionPoolSettings(),
+        outlier_detection=use.said.outlier_detection,
+        load_balancer=use.said.load_balancer or LoadBalancerSettings(),
+    )

@@ -41,7 +41,7 @@ def _clusters(seen: Seen, audience: Audience) -> Iterator[ClusterSpec]:
     for port in host.service.ports:
         if port.protocol is Protocol.UDP:
             continue
-        for use in _uses(seen, host, port, audience):
+        for use in uses(seen, host, port, audience):
             if use.endpoints or not host.service.by_name:  # a cluster of names to look up needs at least one
                 yield _cluster(seen, host, port, use, audience)
 
@@ -52,15 +52,15 @@ def assignments(seen: Seen, audience: Audience) -> tuple[AssignmentSpec, ...]:
     if host is None or host.service.resolution is not Resolution.STATIC:
         return ()
     return tuple(
-        AssignmentSpec(cluster_name(host.service, port, use.subset), *_shown(use, audience))
+        AssignmentSpec(cluster_name(host.service, port, use.subset), *shown(use, audience))
         for port in host.service.ports
         if port.protocol is not Protocol.UDP
-        for use in _uses(seen, host, port, audience)
+        for use in uses(seen, host, port, audience)
         if not passes_through(use.said)
     )
 
 
-class _Use(NamedTuple):
+class Use(NamedTuple):
     """A port of a host, or of a subset of it: what is said of it, and the endpoints that may get traffic."""
 
     subset: str
@@ -68,18 +68,18 @@ class _Use(NamedTuple):
     endpoints: tuple[Endpoint, ...]
 
 
-def _uses(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> Iterator[_Use]:
+def uses(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> Iterator[Use]:
     """All endpoints of a port under the subset "", then those of each subset."""
     default = audience.settings.default_policy
     serving = reachable(host.serving(port), audience)
-    yield _Use("", traffic_policy(seen.rule, port.number, default=default), serving)
+    yield Use("", traffic_policy(seen.rule, port.number, default=default), serving)
     for subset in seen.rule.subsets if seen.rule else ():
         labels = subset.labels.items()
         endpoints = tuple(endpoint for endpoint in serving if labels <= dict(endpoint.labels).items())
-        yield _Use(subset.name, traffic_policy(seen.rule, port.number, subset.name, default), endpoints)
+        yield Use(subset.name, traffic_policy(seen.rule, port.number, subset.name, default), endpoints)
 
 
-def _shown(use: _Use, audience: Audience) -> tuple[tuple[Endpoint, ...], Preference | None]:
+def shown(use: Use, audience: Audience) -> tuple[tuple[Endpoint, ...], Preference | None]:
     """What is sent of endpoints, and what the audience prefers of them."""
     setting = effective(use.said, audience.settings.locality)
     preferred = preference(setting, audience.client, ejects=use.said.outlier_detection is not None)
@@ -170,7 +170,7 @@ def called(service: Service) -> ServiceName:
     return ServiceName(service.hostname, name, service.namespace)
 
 
-def _cluster(seen: Seen, host: Host, port: ServicePort, use: _Use, audience: Audience) -> ClusterSpec:
+def _cluster(seen: Seen, host: Host, port: ServicePort, use: Use, audience: Audience) -> ClusterSpec:
     settings, service = audience.settings, host.service
     rule = seen.rule.sources[0] if seen.rule is not None else None
     spec = _spec(service, port, use.subset, use.said, settings)
@@ -191,11 +191,11 @@ def _cluster(seen: Seen, host: Host, port: ServicePort, use: _Use, audience: Aud
             return replace(spec, discovery=Discovery.DYNAMIC_DNS, ipv6=audience.ipv6)
         case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
             strict = service.resolution is Resolution.DNS
-            shown, preferred = _shown(use, audience)
+            sent, preferred = shown(use, audience)
             return replace(
                 spec,
                 discovery=Discovery.STRICT_DNS if strict else Discovery.LOGICAL_DNS,
-                endpoints=shown if strict else shown[:1],  # Envoy's LOGICAL_DNS looks one name up
+                endpoints=sent if strict else sent[:1],  # Envoy's LOGICAL_DNS looks one name up
                 preferred=preferred,
                 dns_refresh=settings.dns_refresh,
                 ipv6=audience.ipv6,

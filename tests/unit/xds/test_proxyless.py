@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 import grpc
 import pytest
+import yaml
 
 from pilotfish.api.decode import decode
-from pilotfish.api.kinds import ENDPOINT_SLICE, POD, SERVICE, SERVICE_ENTRY
+from pilotfish.api.kinds import ENDPOINT_SLICE, POD, SCHEME, SERVICE, SERVICE_ENTRY
 from pilotfish.home import Settings
 from pilotfish.mesh.model import Model
 from pilotfish.node import grpcxds
@@ -37,6 +38,20 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
     for line in sys.stdin:
         print(call(line.strip().encode(), timeout=20, wait_for_ready=True).decode(), flush=True)
 """
+
+ROUTED_CLIENT = """
+import sys, grpc
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    call = channel.unary_unary("/echo.Echo/Say")
+    for line in sys.stdin:
+        how, message = line.split()
+        try:
+            answer = call(message.encode(), timeout=20, wait_for_ready=True, metadata=[("x-how", how)]).decode()
+        except grpc.RpcError as error:
+            answer = error.code().name
+        print(answer, flush=True)
+"""
+"""Says with each message, in a header, how it is to be sent."""
 
 NODE_CLIENT = """
 const grpc = require('@grpc/grpc-js');
@@ -69,28 +84,28 @@ class Mesh(NamedTuple):
     files: Path
 
 
-def service() -> Any:
+def service(name: str = "echo") -> Any:
     return decode(
         SERVICE,
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": "echo", "namespace": "default"},
+            "metadata": {"name": name, "namespace": "default"},
             "spec": {"clusterIP": "10.1.0.5", "ports": [{"name": "grpc", "port": 80}]},
         },
     )
 
 
-def endpoints(port: int) -> Any:
+def endpoints(port: int, name: str = "echo") -> Any:
     return decode(
         ENDPOINT_SLICE,
         {
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
             "metadata": {
-                "name": "echo-1",
+                "name": f"{name}-1",
                 "namespace": "default",
-                "labels": {"kubernetes.io/service-name": "echo"},
+                "labels": {"kubernetes.io/service-name": name},
             },
             "addressType": "IPv4",
             "ports": [{"name": "grpc", "port": port}],
@@ -101,9 +116,15 @@ def endpoints(port: int) -> Any:
 
 @asynccontextmanager
 async def echo(name: str) -> AsyncIterator[int]:
-    """A gRPC server that answers with its name; gives its port."""
+    """A gRPC server that answers with its name, "slow" a second later and "flaky" the third time; gives its port."""
+    attempts = 0
 
-    async def say(message: bytes, _: Any) -> bytes:
+    async def say(message: bytes, context: Any) -> bytes:
+        nonlocal attempts
+        if message == b"slow":
+            await asyncio.sleep(1)
+        if message == b"flaky" and (attempts := attempts + 1) < 3:
+            await context.abort(grpc.StatusCode.UNAVAILABLE)
         return f"{name} heard {message.decode()}".encode()
 
     server = grpc.aio.server()
@@ -189,6 +210,70 @@ def test_grpc_follows_the_endpoints(tmp_path: Path) -> None:
     async def run() -> None:
         async with control_plane(tmp_path) as mesh:
             await calls_follow_the_endpoints(mesh, [sys.executable, "-c", PYTHON_CLIENT, TARGET])
+
+    asyncio.run(run())
+
+
+ROUTED = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: echo, namespace: default}
+spec:
+  hosts: [echo]
+  http:
+  - {match: [{headers: {x-how: {exact: elsewhere}}}], route: [{destination: {host: other}}]}
+  - match: [{headers: {x-how: {prefix: aborted}}}]
+    fault: {abort: {grpcStatus: ABORTED, percentage: {value: 100}}}
+    route: [{destination: {host: echo}}]
+  - {match: [{headers: {x-how: {regex: "lim.+"}}}], timeout: 0.2s, route: [{destination: {host: echo}}]}
+  - match: [{headers: {x-how: {exact: again}}}]
+    retries: {attempts: 3, retryOn: unavailable, backoff: 1ms}
+    route: [{destination: {host: echo}}]
+  - match: [{headers: {x-how: {exact: once}}}]
+    retries: {attempts: 0}
+    route: [{destination: {host: echo}}]
+  - {match: [{withoutHeaders: {x-how: {exact: shared}}}], route: [{destination: {host: echo, subset: none}}]}
+  - route: [{destination: {host: echo}, weight: 50}, {destination: {host: other}, weight: 50}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: echo, namespace: default}
+spec:
+  host: echo
+  trafficPolicy:
+    connectionPool: {http: {http2MaxRequests: 100}}
+    outlierDetection: {consecutive5xxErrors: 100, interval: 1s}
+    loadBalancer: {simple: LEAST_REQUEST}
+  subsets: [{name: none, labels: {version: none}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: other, namespace: default}
+spec: {host: other, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-how}}}}
+"""
+
+
+def test_grpc_does_what_routes_and_rules_say(tmp_path: Path) -> None:
+    policies: list[Any] = []
+    for document in yaml.safe_load_all(ROUTED):
+        kind = SCHEME.by_kind(document["apiVersion"], document["kind"])
+        assert kind is not None
+        policies.append((None, decode(kind, document)))
+
+    async def run() -> None:
+        async with control_plane(tmp_path) as mesh, echo("one") as one, echo("two") as two:
+            hosts = [service(), endpoints(one), service("other"), endpoints(two, "other")]
+            mesh.generator.apply([*((None, each) for each in hosts), *policies])
+            async with client(mesh, [sys.executable, "-c", ROUTED_CLIENT, TARGET]) as say:
+                assert await say("elsewhere x") == "two heard x"
+                assert await say("aborted x") == "ABORTED"
+                assert await say("limited slow") == "DEADLINE_EXCEEDED"
+                assert await say("once flaky") == "UNAVAILABLE"
+                assert await say("again flaky") == "one heard flaky"
+                shared = {await say("shared x") for _ in range(40)}
+                assert shared == {"one heard x", "two heard x"}
+                (proxy,) = mesh.ads.proxies()
+                assert not [state.rejection for state in proxy.types.values() if state.rejection]
 
     asyncio.run(run())
 

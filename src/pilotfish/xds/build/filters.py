@@ -246,6 +246,11 @@ def _tell_requests_from_bytes() -> hcm_pb2.HttpFilter:
     return hcm_pb2.HttpFilter(name="istio.alpn", typed_config=common.any_of(config))
 
 
+def fault() -> hcm_pb2.HttpFilter:
+    """The filter of delays and aborts, which does what routes say."""
+    return _http_filter("fault", fault_pb2.HTTPFault())
+
+
 def router() -> hcm_pb2.HttpFilter:
     """The filter that every chain of HTTP filters ends with."""
     return _http_filter("router", router_pb2.Router())
