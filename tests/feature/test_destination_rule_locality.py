@@ -163,3 +163,83 @@ def test_names_that_are_looked_up(mesh: Any) -> None:
     mesh.apply(WEB.replace("resolution: STATIC", "resolution: DNS").replace("10.0.2.1", "a.test") + "---" + rule(EJECT))
     groups = here.get("clusters", CLUSTER)["load_assignment"]["endpoints"]
     assert [group.get("priority", 0) for group in groups] == [0, 1, 2, 3, 3]
+
+
+def zones(proxy: Any) -> Any:
+    return proxy.get("clusters", CLUSTER).get("common_lb_config", {}).get("zone_aware_lb_config")
+
+
+def test_zones_are_balanced_by_envoy_and_regions_by_priority(mesh: Any) -> None:
+    here = client_at(mesh, "here", "r1.z1.s1", "10.0.0.11")
+    mesh.apply(WEB)
+    assert zones(here) is None
+    mesh.apply(rule("loadBalancer: {zoneAwareLbSetting: {minClusterSize: 3}}"))
+    region = ["10.0.1.1", "10.0.1.2", "10.0.1.3"]
+    assert preferred(here) == [region, ["10.0.2.1", "10.0.3.1"]]
+    assert zones(here) == {"min_cluster_size": "3"}
+    assert not by_weight(here)
+    mesh.apply(rule("loadBalancer: {zoneAwareLbSetting: {enabled: true, failover: [{from: r1, to: r3}]}}"))
+    assert preferred(here) == [region, ["10.0.3.1"], ["10.0.2.1"]]
+    assert zones(here) == {}
+    labels = "zoneAwareLbSetting: {failoverPriority: [version=v1]}"
+    mesh.apply(rule(f"loadBalancer: {{{labels}}}"))
+    assert preferred(here) == [["10.0.1.1", "10.0.1.3"], ["10.0.3.1"], ["10.0.1.2"], ["10.0.2.1"]]
+    mesh.apply(rule("loadBalancer: {zoneAwareLbSetting: {enabled: false}}"))
+    assert preferred(here) == [sorted(PLACES)]
+    assert zones(here) == {"routing_enabled": {}}
+
+
+def test_zones_as_the_mesh_says(mesh: Any) -> None:
+    here = client_at(mesh, "here", "r1.z1.s1", "10.0.0.11")
+    mesh.apply(WEB)
+    of_mesh = "{enabled: true, minClusterSize: 4, failover: [{from: r1, to: r3}], failoverPriority: [version=v1]}"
+    mesh.configure(f"zoneAwareLbSetting: {of_mesh}")
+    assert zones(here) == {"min_cluster_size": "4"}
+    assert preferred(here) == [["10.0.1.1", "10.0.1.3"], ["10.0.3.1"], ["10.0.1.2"], ["10.0.2.1"]]
+    mesh.apply(rule("loadBalancer: {localityLbSetting: {enabled: false}}"))
+    assert zones(here) is None
+    assert preferred(here) == [sorted(PLACES)]
+
+
+def test_clients_of_a_service_can_prefer_what_is_close(mesh: Any) -> None:
+    """Whether endpoints are ejected or not."""
+    here = client_at(mesh, "here", "r1.z1.s1", "10.0.0.11")
+    mesh.apply(WEB)
+    assert preferred(here) == [sorted(PLACES)]
+    close = WEB.replace(
+        "name: web}", "name: web, annotations: {networking.istio.io/traffic-distribution: PreferClose}}"
+    )
+    mesh.apply(close)
+    assert preferred(here) == [["10.0.1.1", "10.0.1.2"], ["10.0.1.3"], ["10.0.2.1", "10.0.3.1"]]
+    mesh.apply(rule("loadBalancer: {localityLbSetting: {enabled: false}}"))
+    assert preferred(here) == [sorted(PLACES)]
+
+
+def test_a_kubernetes_service_says_that_it_is_to_be_close(mesh: Any) -> None:
+    here = client_at(mesh, "here", "r1.z1", "10.0.0.11")
+    backends = "\n---".join(
+        f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: web, istio-locality: {place}}}}}
+spec: {{containers: [{{name: app, image: app}}]}}
+status: {{podIP: {ip}}}
+"""
+        for name, place, ip in (("near", "r1.z1", "10.0.1.1"), ("far", "r2.z1", "10.0.2.1"))
+    )
+    mesh.apply(f"""{backends}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web}}
+spec: {{clusterIP: 10.1.0.6, trafficDistribution: PreferClose, ports: [{{name: http, port: 80}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web-1, labels: {{kubernetes.io/service-name: web}}}}
+ports: [{{name: http, port: 8080}}]
+endpoints:
+- {{addresses: [10.0.1.1], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: near}}}}
+- {{addresses: [10.0.2.1], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: far}}}}
+""")
+    assert preferred(here, "outbound|80||web.default.svc.cluster.local") == [["10.0.1.1"], ["10.0.2.1"]]

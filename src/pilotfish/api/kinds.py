@@ -100,7 +100,6 @@ DESTINATION_RULE = Kind(
     "networking.istio.io", ISTIO_VERSIONS, "DestinationRule", "destinationrules", networking.DestinationRule,
     short_names=("dr",), categories=ISTIO_CATEGORIES, subresources=STATUS, strict=True,
     validate=istio_validation.destination_rule, warn=istio_validation.destination_rule_warnings,
-    not_honoured=istio_validation.DESTINATION_RULE_NOT_HONOURED,
     istio_neither=istio_validation.DESTINATION_RULE_ISTIO_NEITHER, columns=columns.DESTINATION_RULE,
 )  # fmt: skip
 GATEWAY = Kind(

@@ -12,7 +12,11 @@ from itertools import groupby
 from typing import NamedTuple
 
 from pilotfish.api.networking.destination_rule import PortTrafficPolicy, TrafficPolicy
-from pilotfish.api.networking.load_balancer import LoadBalancerSettings, LocalityLoadBalancerSetting
+from pilotfish.api.networking.load_balancer import (
+    LoadBalancerSettings,
+    LocalityLoadBalancerSetting,
+    ZoneAwareLoadBalancerSetting,
+)
 from pilotfish.mesh.records import Endpoint, Labels, Record
 
 NETWORK = "topology.istio.io/network"
@@ -21,14 +25,27 @@ _ELSEWHERE = 3
 """How far away what is not of the same region is."""
 
 
+class Zones(Record):
+    """That Envoy itself keeps requests in the client's zone as far as its endpoints can take them, where there are at
+    least so many endpoints; or, not `enabled`, that it does not.
+    """
+
+    enabled: bool = True
+    least: int | None = None
+
+
 class LocalitySetting(Record):
     """What is configured: shares of localities (from, and to which how much), the regions to fail over to (from, to),
     and the labels (or "label=value") that decide before distance does.
+
+    `always`: also where no endpoint is ever ejected. With `zones` regions alone count as distance.
     """
 
     distribute: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
     failover: tuple[tuple[str, str], ...] = ()
     priority: tuple[str, ...] = ()
+    always: bool = False
+    zones: Zones | None = None
 
     @property
     def label_keys(self) -> frozenset[str]:
@@ -46,6 +63,8 @@ class Preference(Record):
     locality: str | None = None
     next_region: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    by_region: bool = False
+    """All of a region is equally near."""
 
 
 class Client(Record):
@@ -66,6 +85,21 @@ def locality_setting(said: LocalityLoadBalancerSetting | None) -> LocalitySettin
     )
 
 
+def zone_setting(said: ZoneAwareLoadBalancerSetting) -> LocalitySetting:
+    """What a rule or the mesh says of zones."""
+    enabled = said.enabled is not False
+    return LocalitySetting(
+        failover=tuple((each.from_, each.to) for each in said.failover) if enabled else (),
+        priority=said.failover_priority if enabled else (),
+        always=enabled,
+        zones=Zones(enabled, said.min_cluster_size),
+    )
+
+
+CLOSE = LocalitySetting(priority=(NETWORK, *_PLACES[:2]), always=True)
+"""What a service asks for whose clients are to prefer what is close (trafficDistribution)."""
+
+
 def looks_at(policies: Iterable[TrafficPolicy]) -> tuple[frozenset[str], bool]:
     """By what policies tell clients apart: the labels, and whether where they are matters to any."""
     labels: set[str] = set()
@@ -74,25 +108,30 @@ def looks_at(policies: Iterable[TrafficPolicy]) -> tuple[frozenset[str], bool]:
         parts: tuple[TrafficPolicy | PortTrafficPolicy, ...] = (policy, *policy.port_level_settings)
         for said in parts:
             balancing = said.load_balancer or LoadBalancerSettings()
-            places = places or balancing.locality_lb_setting is not None or said.outlier_detection is not None
-            if (setting := locality_setting(balancing.locality_lb_setting)) is not None:
+            own = balancing.locality_lb_setting is not None or balancing.zone_aware_lb_setting is not None
+            places = places or own or said.outlier_detection is not None
+            if (setting := effective(said, None)) is not None:
                 labels |= setting.label_keys
     return frozenset(labels), places
 
 
-def effective(policy: TrafficPolicy, of_mesh: LocalitySetting | None) -> LocalitySetting | None:
-    """What holds for a port: what its rule says, else what the mesh does."""
+def effective(
+    policy: TrafficPolicy | PortTrafficPolicy, of_mesh: LocalitySetting | None, *, close: bool = False
+) -> LocalitySetting | None:
+    """What holds for a port: what its rule says, else what its service asks for (`close`), else what the mesh says."""
     said = policy.load_balancer or LoadBalancerSettings()
     if said.zone_aware_lb_setting is not None:
-        return None
-    return locality_setting(said.locality_lb_setting) if said.locality_lb_setting is not None else of_mesh
+        return zone_setting(said.zone_aware_lb_setting)
+    if said.locality_lb_setting is not None:
+        return locality_setting(said.locality_lb_setting)
+    return CLOSE if close else of_mesh
 
 
 def weighted(setting: LocalitySetting | None, *, ejects: bool) -> bool:
     """Whether the weights of localities decide, and not those of endpoints alone."""
-    if setting is None:
+    if setting is None or setting.zones is not None:
         return False
-    return bool(setting.distribute) or (ejects and bool(setting.failover or setting.priority))
+    return bool(setting.distribute) or ((ejects or setting.always) and bool(setting.failover or setting.priority))
 
 
 def preference(setting: LocalitySetting | None, client: Client, *, ejects: bool) -> Preference | None:
@@ -102,14 +141,16 @@ def preference(setting: LocalitySetting | None, client: Client, *, ejects: bool)
     if setting.distribute:
         found = next((to for pattern, to in setting.distribute if matches(client.locality, pattern)), None)
         return Preference(shares=found) if found else None
-    if not ejects:
+    if not (ejects or setting.always) or (setting.zones is not None and not setting.zones.enabled):
         return None
-    by_distance = bool(setting.failover) or not setting.priority
+    by_region = setting.zones is not None
+    by_distance = bool(setting.failover) or not setting.priority or by_region
     region = client.locality.partition("/")[0]
     return Preference(
         locality=client.locality if by_distance else None,
         next_region=next((to for from_, to in setting.failover if from_ == region), None) if by_distance else None,
         labels=tuple(_wanted(label, client) for label in setting.priority),
+        by_region=by_region,
     )
 
 
@@ -143,6 +184,8 @@ def rank(preferred: Preference, endpoint: Endpoint) -> tuple[int, int]:
     far = 0
     if preferred.locality is not None:
         far = distance(preferred.locality, endpoint.locality)
+        if preferred.by_region and far < _ELSEWHERE:
+            far = 0
         region = endpoint.locality.partition("/")[0]
         if far == _ELSEWHERE and preferred.next_region not in (None, region):
             far += 1

@@ -18,10 +18,11 @@ from pilotfish.api.errors import FieldError
 from pilotfish.api.istio_validation.hosts import is_label
 from pilotfish.api.istio_validation.http_route import http_retries
 from pilotfish.api.istio_validation.load_balancer import locality as locality_faults
+from pilotfish.api.istio_validation.load_balancer import zone_aware as zone_faults
 from pilotfish.api.meta import Document, LabelSelector, Struct
 from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.api.networking.http_route import HTTPRetry
-from pilotfish.api.networking.load_balancer import LocalityLoadBalancerSetting
+from pilotfish.api.networking.load_balancer import LocalityLoadBalancerSetting, ZoneAwareLoadBalancerSetting
 from pilotfish.api.networking.tls import ClientTLSSettings
 from pilotfish.api.proxyconfig import ProxyConfig
 from pilotfish.mesh import default_policy, extension_providers
@@ -94,7 +95,7 @@ class MeshConfig(Struct):
     default_virtual_service_export_to: tuple[str, ...] = ("*",)
     default_destination_rule_export_to: tuple[str, ...] = ("*",)
     locality_lb_setting: LocalityLoadBalancerSetting = LocalityLoadBalancerSetting()
-    zone_aware_lb_setting: Any = None
+    zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
     certificates: Any = None
     service_settings: Any = None
     service_scope_configs: Any = None
@@ -137,6 +138,8 @@ def _faults(config: MeshConfig, path: str) -> Iterator[FieldError]:
     """What no type tells."""
     yield from extension_providers.faults(config.extension_providers, below(path, "extensionProviders"))
     yield from locality_faults(below(path, "localityLbSetting"), config.locality_lb_setting)
+    if config.zone_aware_lb_setting is not None:
+        yield from zone_faults(below(path, "zoneAwareLbSetting"), config.zone_aware_lb_setting)
     if config.default_http_retry_policy is not None:
         yield from http_retries(below(path, "defaultHttpRetryPolicy"), config.default_http_retry_policy)
     if config.default_traffic_policy is not None:

@@ -33,7 +33,6 @@ YET = frozenset(
         "serviceEntryVisibility",
         "serviceScopeConfigs",
         "serviceSettings",
-        "zoneAwareLbSetting",
         *(f"defaultConfig.{name}" for name in _OF_DEFAULT_CONFIG),
         *(f"extensionProviders[].{name}" for name in _OF_PROVIDERS),
     }

@@ -87,6 +87,7 @@ class Model:
         self._namespaces_of: MultiMap[str, str] = MultiMap()  # host name in lower case → namespaces that define it
         self._exported: MultiMap[str, HostKey] = MultiMap()  # namespace, or "*" for all → hosts that it sees
         self._aliases = Aliases()
+        self._close = 0  # hosts whose clients are to prefer what is close
         self._declared_by: dict[ObjectKey, tuple[Declaration, ...]] = {}
         self._declarations: dict[HostKey, dict[ObjectKey, Declaration]] = {}
         self._listing: MultiMap[str, HostKey] = MultiMap()  # address → hosts whose ServiceEntry lists or selects it
@@ -117,6 +118,11 @@ class Model:
         """Every host name of the registry and of policies that route, in lower case."""
         yield from self._namespaces_of
         yield from (name for name in self.policies.host_names() if not self._namespaces_of.count(name))
+
+    @property
+    def by_place(self) -> bool:
+        """Whether hosts or policies tell proxies apart by where they are."""
+        return self._close > 0 or self.policies.by_place
 
     def names_seen(self, namespace: str) -> Iterable[str]:
         """Every host name that proxies of a namespace may know, in lower case: what others keep to themselves costs
@@ -421,6 +427,7 @@ class Model:
                 self._exported.remove(reach, key)
             for reach in _reach(after):
                 self._exported.add(reach, key)
+            self._close += (after is not None and after.service.close) - (before is not None and before.service.close)
             if before is not None:
                 self._unlist(before)
             if after is None:

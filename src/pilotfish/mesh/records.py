@@ -147,7 +147,7 @@ class Service(Record):
     `selector` is that of a Kubernetes service. `created` (RFC 3339) decides between services that cannot both have
     their way: the oldest wins. `subject_alt_names` are what the certificates of its servers may say, beside what
     its endpoints' service accounts do. `canonical` is the name for which an ALIAS stands; `aliases` are the names (in
-    lower case) that stand for this one.
+    lower case) that stand for this one. `close`: clients are to prefer the endpoints that are close to them.
     """
 
     hostname: str
@@ -166,6 +166,7 @@ class Service(Record):
     subject_alt_names: tuple[str, ...] = ()
     canonical: str = ""
     aliases: tuple[str, ...] = ()
+    close: bool = False
 
     @property
     def key(self) -> HostKey:

@@ -8,6 +8,7 @@ import msgspec
 
 from pilotfish.api import core, discovery, networking
 from pilotfish.api.joined import HEALTH_CHECKED, HEALTHY
+from pilotfish.api.meta import Object
 from pilotfish.api.pods import Pod
 from pilotfish.mesh import protocols
 from pilotfish.mesh.records import (
@@ -26,6 +27,8 @@ from pilotfish.mesh.records import (
 from pilotfish.mesh.workload import workload_of
 
 EXPORT_TO = "networking.istio.io/exportTo"
+TRAFFIC_DISTRIBUTION = "networking.istio.io/traffic-distribution"
+_CLOSE = ("PreferClose", "PreferSameZone", "PreferSameNode")
 LOCALITY = "istio-locality"
 WORKLOAD_NAME = "service.istio.io/workload-name"
 """Label of a pod that is to be known by another name than its owner's."""
@@ -104,9 +107,15 @@ def service(obj: core.Service, cluster_domain: str) -> tuple[Declaration, ...]:
         export_to=exported(export_to.split(",")),
         selector=labels_of(spec.selector),
         publish_not_ready=spec.publish_not_ready_addresses,
+        close=_close(obj, spec.traffic_distribution),
         created=obj.metadata.creation_timestamp or "",
     )
     return (Declaration(record, workload_selector=() if obj.headless else record.selector),)
+
+
+def _close(obj: Object, said: str = "") -> bool:
+    """Whether clients are to prefer what is close; an annotation goes before what a Service says (Istio)."""
+    return (obj.metadata.annotations.get(TRAFFIC_DISTRIBUTION) or said) in _CLOSE
 
 
 def _alias(obj: core.Service, cluster_domain: str) -> Service:
@@ -158,6 +167,7 @@ def service_entry(obj: networking.ServiceEntry) -> tuple[Declaration, ...]:
                 external=spec.location == "MESH_EXTERNAL",
                 created=obj.metadata.creation_timestamp or "",
                 subject_alt_names=spec.subject_alt_names,
+                close=_close(obj),
             ),
             endpoints=(_itself(obj, host),) if by_name and "*" not in host else listed,
             workload_selector=selector,

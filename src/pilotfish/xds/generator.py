@@ -284,7 +284,8 @@ class Generator:
         """By what proxies are told apart: the labels, and whether where they are matters."""
         policies, settings = self.model.policies, self.settings
         label_keys = settings.locality.label_keys if settings.locality else frozenset()
-        by_place = policies.by_place or settings.default_policy.outlier_detection is not None
+        ejects = settings.default_policy.outlier_detection is not None
+        by_place = self.model.by_place or ejects or (settings.locality is not None and settings.locality.always)
         return policies.label_keys | label_keys, by_place
 
     def _shared(self, node: ProxyNode) -> Audience | GatewayGroup | None:

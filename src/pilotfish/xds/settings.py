@@ -10,7 +10,7 @@ from pilotfish.api.capture_ports import INBOUND, OUTBOUND
 from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.api.networking.tls import ClientTLSSettings
 from pilotfish.mesh.default_policy import NOTHING_SAID, DefaultTrafficPolicy
-from pilotfish.mesh.locality import LocalitySetting, locality_setting
+from pilotfish.mesh.locality import LocalitySetting, locality_setting, zone_setting
 from pilotfish.mesh.meshconfig import MeshConfig
 from pilotfish.mesh.mutual_tls import MutualTlsSettings, mutual_tls_settings
 from pilotfish.mesh.protocols import Protocol
@@ -193,6 +193,7 @@ def settings_of(mesh: MeshConfig, installed: ProxySettings = _DEFAULTS) -> Proxy
     """
     reports = Reports(mesh).directions(())
     services = mesh.default_config.envoy_access_log_service
+    zones = mesh.zone_aware_lb_setting
     return ProxySettings(
         client=reachable(reports.client, lambda _: None),
         server=reachable(reports.server, lambda _: None),
@@ -204,7 +205,7 @@ def settings_of(mesh: MeshConfig, installed: ProxySettings = _DEFAULTS) -> Proxy
         tcp_keepalive=mesh.tcp_keepalive,
         h2_upgrade=mesh.h2_upgrade_policy == "UPGRADE",
         default_policy=mesh.default_traffic_policy or NOTHING_SAID,
-        locality=locality_setting(mesh.locality_lb_setting),
+        locality=zone_setting(zones) if zones is not None else locality_setting(mesh.locality_lb_setting),
         retries=retries_of(mesh.default_http_retry_policy, BY_DEFAULT),
         outbound_port=mesh.proxy_listen_port,
         inbound_port=mesh.proxy_inbound_listen_port,

@@ -66,22 +66,25 @@ class Use(NamedTuple):
     subset: str
     said: TrafficPolicy
     endpoints: tuple[Endpoint, ...]
+    close: bool
+    """Whether clients are to prefer those that are close."""
 
 
 def uses(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> Iterator[Use]:
     """All endpoints of a port under the subset "", then those of each subset."""
     default = audience.settings.default_policy
     serving = reachable(host.serving(port), audience)
-    yield Use("", traffic_policy(seen.rule, port.number, default=default), serving)
+    close = host.service.close
+    yield Use("", traffic_policy(seen.rule, port.number, default=default), serving, close)
     for subset in seen.rule.subsets if seen.rule else ():
         labels = subset.labels.items()
         endpoints = tuple(endpoint for endpoint in serving if labels <= dict(endpoint.labels).items())
-        yield Use(subset.name, traffic_policy(seen.rule, port.number, subset.name, default), endpoints)
+        yield Use(subset.name, traffic_policy(seen.rule, port.number, subset.name, default), endpoints, close)
 
 
 def shown(use: Use, audience: Audience) -> tuple[tuple[Endpoint, ...], Preference | None]:
     """What is sent of endpoints, and what the audience prefers of them."""
-    setting = effective(use.said, audience.settings.locality)
+    setting = effective(use.said, audience.settings.locality, close=use.close)
     preferred = preference(setting, audience.client, ejects=use.said.outlier_detection is not None)
     names_of_labels = tuple(name for name, _ in preferred.labels) if preferred else ()
     return tuple(_reduced(endpoint, names_of_labels) for endpoint in use.endpoints), preferred
@@ -144,6 +147,7 @@ def _spec(
     timeout = pool.tcp.connect_timeout if pool.tcp else None
     balancing = said.load_balancer or LoadBalancerSettings()
     ejects = said.outlier_detection is not None
+    by_place = effective(said, settings.locality, close=service.close)
     return ClusterSpec(
         name=cluster_name(service, port, subset),
         discovery=Discovery.ORIGINAL_DST if passes_through(said) else Discovery.EDS,
@@ -159,7 +163,8 @@ def _spec(
             tcp_keepalive=settings.tcp_keepalive,
             load_balancer=replace(balancing, locality_lb_setting=None, zone_aware_lb_setting=None),
             proxy_header=said.proxy_protocol.version if said.proxy_protocol else "",
-            weighted_localities=weighted(effective(said, settings.locality), ejects=ejects),
+            weighted_localities=weighted(by_place, ejects=ejects),
+            zones=by_place.zones if by_place else None,
         ),
     )
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pilotfish.api.istio_validation.destination_rule import (
     DESTINATION_RULE_ISTIO_NEITHER,
-    DESTINATION_RULE_NOT_HONOURED,
     destination_rule,
     destination_rule_warnings,
 )
@@ -39,7 +38,6 @@ from pilotfish.api.istio_validation.workloads import (
 
 __all__ = [
     "DESTINATION_RULE_ISTIO_NEITHER",
-    "DESTINATION_RULE_NOT_HONOURED",
     "ENVOY_FILTER_ISTIO_NEITHER",
     "ENVOY_FILTER_NOT_HONOURED",
     "GATEWAY_COMPONENTS",

@@ -21,10 +21,7 @@ from pilotfish.api.networking.destination_rule import (
 from pilotfish.api.one_of import one_of_faults
 
 _POLICIES = ("spec.trafficPolicy", "spec.subsets[].trafficPolicy")
-_NOT_HONOURED = ("loadBalancer.zoneAwareLbSetting",)
 _PARTS = tuple(f"{policy}.{part}" for policy in _POLICIES for part in ("", "portLevelSettings[]."))
-DESTINATION_RULE_NOT_HONOURED = frozenset(f"{part}{name}" for part in _PARTS for name in _NOT_HONOURED)
-"""Fields of a DestinationRule that are accepted and change nothing yet."""
 DESTINATION_RULE_ISTIO_NEITHER = {
     f"{part}outlierDetection.consecutiveErrors": "consecutiveGatewayErrors and consecutive5xxErrors took its place"
     for part in _PARTS

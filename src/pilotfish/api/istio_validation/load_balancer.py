@@ -30,7 +30,7 @@ def load_balancer(path: str, settings: LoadBalancerSettings) -> Faults:
     if settings.locality_lb_setting:
         yield from locality(f"{path}.localityLbSetting", settings.locality_lb_setting)
     if settings.zone_aware_lb_setting:
-        yield from _zone_aware(f"{path}.zoneAwareLbSetting", settings.zone_aware_lb_setting)
+        yield from zone_aware(f"{path}.zoneAwareLbSetting", settings.zone_aware_lb_setting)
     yield from values.duration(f"{path}.warmupDurationSecs", settings.warmup_duration_secs)
     if settings.warmup:
         yield from values.duration(f"{path}.warmup.duration", settings.warmup.duration)
@@ -97,7 +97,8 @@ def locality(path: str, setting: LocalityLoadBalancerSetting) -> Faults:
     yield from _failovers(f"{path}.failover", setting.failover)
 
 
-def _zone_aware(path: str, setting: ZoneAwareLoadBalancerSetting) -> Faults:
+def zone_aware(path: str, setting: ZoneAwareLoadBalancerSetting) -> Faults:
+    """The faults of what is said of zones."""
     for position, label in enumerate(setting.failover_priority):
         if label in _TOPOLOGY:
             why = f"regions and zones are looked at in any case, so that {label} cannot be a priority"

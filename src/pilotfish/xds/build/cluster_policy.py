@@ -5,6 +5,7 @@ from __future__ import annotations
 from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, TcpKeepalive
 from pilotfish.api.networking.destination_rule import OutlierDetection, RetryBudget
 from pilotfish.api.networking.load_balancer import LoadBalancerSettings
+from pilotfish.mesh.locality import Zones
 from pilotfish.mesh.records import Record
 from pilotfish.xds.build.mutual_tls import MutualTls
 from pilotfish.xds.build.upstream_tls import Origination
@@ -23,6 +24,7 @@ class ClusterPolicy(Record):
     tcp_keepalive: TcpKeepalive | None = None
     load_balancer: LoadBalancerSettings = LoadBalancerSettings()
     weighted_localities: bool = False
+    zones: Zones | None = None
     tls: Origination | MutualTls | None = None
     proxy_header: str = ""
     buffer_limit: int | None = None

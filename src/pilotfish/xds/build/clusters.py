@@ -11,7 +11,7 @@ from envoy.extensions.clusters.common.dns.v3 import dns_pb2
 from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from pilotfish.mesh.locality import Preference
+from pilotfish.mesh.locality import Preference, Zones
 from pilotfish.mesh.records import Endpoint, ObjectKey, Record
 from pilotfish.xds import source
 from pilotfish.xds.build import common, dynamic, names
@@ -149,6 +149,8 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
         detect_outliers(cluster, spec.policy.outlier_detection)
     if spec.policy.weighted_localities:
         cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
+    if spec.policy.zones is not None:
+        _balance_zones(cluster.common_lb_config.zone_aware_lb_config, spec.policy.zones)
     speak(cluster, spec.upstream, spec.policy)
     connect(cluster, spec.policy.tls, spec.policy.proxy_header, http2=spec.upstream is Upstream.HTTP2)
     if isinstance(spec.policy.tls, MutualTls) and spec.policy.tls.request_protocols:
@@ -156,6 +158,14 @@ def outbound_cluster(spec: ClusterSpec) -> cluster_pb2.Cluster:
         cluster.metadata.filter_metadata[names.SECURITY_METADATA].update(said)
     _call(cluster, spec.service)
     return cluster
+
+
+def _balance_zones(built: cluster_pb2.Cluster.CommonLbConfig.ZoneAwareLbConfig, zones: Zones) -> None:
+    built.SetInParent()
+    if not zones.enabled:
+        built.routing_enabled.value = 0
+    if zones.least is not None:
+        built.min_cluster_size.value = zones.least
 
 
 def inbound_cluster(spec: InboundClusterSpec) -> cluster_pb2.Cluster:
