@@ -243,3 +243,52 @@ endpoints:
 - {{addresses: [10.0.2.1], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: far}}}}
 """)
     assert preferred(here, "outbound|80||web.default.svc.cluster.local") == [["10.0.1.1"], ["10.0.2.1"]]
+
+
+def test_a_proxy_that_asks_knows_those_of_its_own_kind(mesh: Any) -> None:
+    """Without them Envoy keeps no request in its zone."""
+
+    def web(name: str, template: str, place: str, ip: str) -> str:
+        return f"""
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  labels: {{app: web, pod-template-hash: {template}, istio-locality: {place}}}
+  ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: web-{template}, uid: u, controller: true}}]
+spec: {{containers: [{{name: app, image: app}}]}}
+status: {{podIP: {ip}}}
+"""
+
+    pods = {
+        "web-1": web("web-1", "5d8", "r1.z1", "10.0.1.1"),
+        "web-2": web("web-2", "5d8", "r1.z2", "10.0.1.2"),
+        "of-old-template": web("of-old-template", "7f9", "r1.z1", "10.0.1.3"),
+        "elsewhere": web("elsewhere", "5d8", "r2.z1", "10.0.2.1"),
+    }
+    proxy = mesh.sidecar("web-1", ip="10.0.1.1", metadata={"ENABLE_SELF_DISCOVERY": "true"})
+    assert "endpoints" not in proxy.get("endpoints", "local_cluster")
+    assert "local_cluster" not in mesh.sidecar("web-2", ip="10.0.1.2").names("endpoints")
+    ips = {"web-1": "10.0.1.1", "web-2": "10.0.1.2", "of-old-template": "10.0.1.3", "elsewhere": "10.0.2.1"}
+    endpoints = "\n".join(
+        f"- {{addresses: [{ip}], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: {name}}}}}"
+        for name, ip in ips.items()
+    )
+    mesh.apply(f"""{"---".join(pods.values())}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web}}
+spec: {{clusterIP: 10.1.0.6, selector: {{app: web}}, ports: [{{name: http, port: 80}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web-1, labels: {{kubernetes.io/service-name: web}}}}
+ports: [{{name: http, port: 8080}}]
+endpoints:
+{endpoints}
+""")
+    assert preferred(proxy, "local_cluster") == [["10.0.1.1", "10.0.1.2"]]
+    proxy.told()
+    mesh.delete("EndpointSlice", "web-1")
+    assert "local_cluster" in proxy.told()["endpoints"]

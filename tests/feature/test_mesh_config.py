@@ -348,7 +348,9 @@ outboundTrafficPolicy:
 """)
     socket = proxy.get("clusters", "AllowAnyDynamicDNSCluster")["transport_socket"]["typed_config"]
     assert socket["sni"] == "out.test"
-    assert len(socket["common_tls_context"]["tls_certificates"]) == 1
+    assert len(socket["common_tls_context"]["tls_certificate_sds_secret_configs"]) == 1
+    pair, roots = f"file-cert:{tmp_path}/cert.pem~{tmp_path}/key.pem", f"file-root:{tmp_path}/cert.pem"
+    assert proxy.names("secrets") == {pair, roots}
 
     mesh.apply("""
 apiVersion: networking.istio.io/v1

@@ -8,6 +8,9 @@ PROXY_DIRECTORY = "/run/pilotfish/proxy"
 WORKLOAD_SECRET, ROOT_SECRET = "default", "ROOTCA"
 """The names that Istio gives to a workload's certificate and to the mesh's roots."""
 
+SELF_DISCOVERY, LOCAL_CLUSTER = "ENABLE_SELF_DISCOVERY", "local_cluster"
+"""A proxy's metadata that asks for a cluster of its own kind, and what that is called (Istio)."""
+
 
 def secret_file(name: str) -> str:
     """The file that tells Envoy which certificate files a secret is made of."""

@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pilotfish.api.proxy_files import PROXY_DIRECTORY, ROOT_SECRET, WORKLOAD_SECRET, secret_file
+from pilotfish.api.proxy_files import (
+    LOCAL_CLUSTER,
+    PROXY_DIRECTORY,
+    ROOT_SECRET,
+    SELF_DISCOVERY,
+    WORKLOAD_SECRET,
+    secret_file,
+)
 from pilotfish.api.proxyconfig import ProxyConfig
 from pilotfish.node import metrics_pages, remote_services
 from pilotfish.node.metrics_pages import METRICS, READY, ScrapeTarget, page
@@ -74,7 +81,10 @@ def render(proxy: ProxyBootstrap) -> dict[str, Any]:
         "stats_sinks": sinks(config, proxy.statistics.statsd),
         # What a worker needs of a cluster, and its statistics, are made when traffic first goes there: a sixth less
         # memory where a proxy knows many hosts (docs/envoy-cost.md).
-        "cluster_manager": {"enable_deferred_cluster_creation": True},
+        "cluster_manager": {
+            "enable_deferred_cluster_creation": True,
+            **({"local_cluster_name": LOCAL_CLUSTER} if _discovers_itself(proxy) else {}),
+        },
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "dynamic_resources": _dynamic_resources(),
         "static_resources": {
@@ -83,11 +93,27 @@ def render(proxy: ProxyBootstrap) -> dict[str, Any]:
                 _xds_cluster(proxy),
                 *remote_services.clusters(config, lambda name: _secret(proxy, name)),
                 *metrics_pages.clusters(proxy.application_metrics),
+                *([_local_cluster()] if _discovers_itself(proxy) else []),
             ],
             "listeners": list(_pages(proxy)),
         },
         "overload_manager": _overload_manager(config),
         "layered_runtime": {"layers": list(_runtime(config))},
+    }
+
+
+def _discovers_itself(proxy: ProxyBootstrap) -> bool:
+    return str(proxy.metadata.get(SELF_DISCOVERY, "")).lower() == "true"
+
+
+def _local_cluster() -> dict[str, Any]:
+    """The cluster of the proxy's own kind, by whose zones Envoy shares out what it sends."""
+    return {
+        "name": LOCAL_CLUSTER,
+        "alt_stat_name": f"{LOCAL_CLUSTER};",
+        "type": "EDS",
+        "connect_timeout": "1s",
+        "eds_cluster_config": {"eds_config": {"ads": {}, "resource_api_version": "V3"}, "service_name": LOCAL_CLUSTER},
     }
 
 

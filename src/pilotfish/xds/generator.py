@@ -41,6 +41,7 @@ from pilotfish.xds.reporting import WorkloadReports, own_collectors
 from pilotfish.xds.scope import Scope
 from pilotfish.xds.selection import Selection
 from pilotfish.xds.settings import ProxySettings, of_proxy
+from pilotfish.xds.siblings import Siblings, discovers_itself
 from pilotfish.xds.source import CLUSTER, Changes, Held, ProxyNode, Resource
 from pilotfish.xds.workload import Inbound, InboundIndex, behind, workload_of
 
@@ -123,6 +124,7 @@ class Generator:
         self._node_ports: NodePorts | None = None
         self.gateways = Gateways(model)
         self._inbound = InboundIndex()
+        self._siblings: set[Siblings] = set()
         self._at: MultiMap[WorkloadKey, Proxy] = MultiMap()
         self._distinctions: tuple[frozenset[str], bool] = (frozenset(), False)
         self._reports = WorkloadReports(model)
@@ -256,6 +258,9 @@ class Generator:
             updated.append(self._node_ports)
         updated += self.gateways.update(touched)
         updated += self._inbound.update(touched)
+        for siblings in self._siblings:
+            siblings.update(touched)
+            updated.append(siblings)
         self._tell(updated)
         for user in users:
             self.demands.settle(user)
@@ -358,7 +363,9 @@ class Generator:
             labels = labels_of(node.labels)
             inbound = Inbound(workload_of(node), node.ip, labels, shared, self.model, behind(node))
             self._inbound.put(inbound)
-            return *self._outbound(shared, proxy.user), inbound, *self._additions(shared, gateway=False)
+            alike = [Siblings(workload_of(node), node.ip, labels, self.model)] if discovers_itself(node) else []
+            self._siblings.update(alike)
+            return *self._outbound(shared, proxy.user), inbound, *alike, *self._additions(shared, gateway=False)
         if node.type == "grpc" and shared is not None:
             if shared not in self._proxyless:
                 self._proxyless[shared] = Proxyless(shared, self.model)
@@ -417,6 +424,8 @@ class Generator:
                     self._inbound.discard(part)
                 case Gateway():
                     self.gateways.discard(part)
+                case Siblings():
+                    self._siblings.discard(part)
         proxy.parts = ()
 
 

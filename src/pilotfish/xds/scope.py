@@ -60,8 +60,9 @@ class Scope(Part):
         binds = (listener.binding.address for listener in audience.egress)
         self._shared = frozenset((audience.wildcard, *binds)) - {CAPTURED}
         """The addresses at which hosts share listeners, and with them the routes of a port."""
-        for spec in fixed(audience):
-            self.put(spec)
+        always = tuple(fixed(audience))
+        self.replace((), always)
+        self.secrets.use("", needs_of_clusters(always))
         self.update(model.names_seen(audience.namespace))
         self.take_changes()
 

@@ -87,7 +87,7 @@ def shown(use: Use, audience: Audience) -> tuple[tuple[Endpoint, ...], Preferenc
     setting = effective(use.said, audience.settings.locality, close=use.close)
     preferred = preference(setting, audience.client, ejects=use.said.outlier_detection is not None)
     names_of_labels = tuple(name for name, _ in preferred.labels) if preferred else ()
-    return tuple(_reduced(endpoint, names_of_labels) for endpoint in use.endpoints), preferred
+    return tuple(reduced(endpoint, names_of_labels) for endpoint in use.endpoints), preferred
 
 
 def reachable(endpoints: tuple[Endpoint, ...], audience: Audience) -> tuple[Endpoint, ...]:
@@ -101,11 +101,11 @@ def reachable(endpoints: tuple[Endpoint, ...], audience: Audience) -> tuple[Endp
 
 def assignment(host: Host, port: ServicePort) -> AssignmentSpec:
     """All endpoints of a port that may get traffic."""
-    return AssignmentSpec(cluster_name(host.service, port), tuple(map(_reduced, host.serving(port))))
+    return AssignmentSpec(cluster_name(host.service, port), tuple(map(reduced, host.serving(port))))
 
 
 @functools.lru_cache(maxsize=4096)
-def _reduced(endpoint: Endpoint, labels: tuple[str, ...] = ()) -> Endpoint:
+def reduced(endpoint: Endpoint, labels: tuple[str, ...] = ()) -> Endpoint:
     """What an assignment shows of an endpoint, so that a change of anything else is no change to it: of its labels
     those that somebody prefers endpoints by.
     """

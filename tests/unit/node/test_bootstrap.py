@@ -134,6 +134,8 @@ def test_envoy_accepts_it(tmp_path: Path, host_network: bool, config: str) -> No
     scraped = json.dumps({"scrape": "true", "port": "8080", "path": "/m"})
     record = described(pod(host_network), PROXY_CONFIG=config, ISTIO_PROMETHEUS_ANNOTATIONS=scraped)
     record = dataclasses.replace(proxy.with_statsd(record), files=str(tmp_path))
+    if host_network:
+        record = dataclasses.replace(record, metadata={**record.metadata, "ENABLE_SELF_DISCOVERY": "true"})
     files = {"envoy.json": bootstrap.render(record), **bootstrap.secret_files(str(tmp_path))}
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
