@@ -41,11 +41,14 @@ class Table:
     type: type[Struct] = dataclasses.field(compare=False)
     neither: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
+    def field(self, path: str) -> Field | None:
+        """The field at a path: for one within a type that is not written out again, that type's."""
+        found = (each for each in self.fields if each.path == path or (each.repeats and _within(path, each.path)))
+        return next(found, None)
+
     def refused(self, path: str) -> bool:
         """Whether a field, or one that it is within, is among those that change nothing."""
-        return any(
-            path == prefix or path.startswith((prefix + ".", prefix + "[", prefix + "{")) for prefix in self._whole
-        )
+        return any(path == prefix or _within(path, prefix) for prefix in self._whole)
 
     def refused_values(self, path: str) -> list[str]:
         """The values of a field that change nothing, where others do."""
@@ -63,6 +66,10 @@ class Table:
     @property
     def _whole(self) -> list[str]:
         return [entry.removesuffix("[]") for entry in self.not_honoured if "=" not in entry]
+
+
+def _within(path: str, other: str) -> bool:
+    return path.startswith((other + ".", other + "[", other + "{"))
 
 
 def tables() -> list[Table]:

@@ -71,9 +71,11 @@ class Usage:
         for marker in item.iter_markers(MARKER):
             for field in marker.args:
                 kind, _, path = field.partition(".")
-                if not any(known.path == path for known in self.tables[kind].fields):
+                known = self.tables[kind].field(path)
+                if known is None:
                     self.problems.append(f"{item.nodeid} covers {field}, and there is no such field")
-                self.tests[kind][path].add(item.nodeid)
+                else:
+                    self.tests[kind][known.path].add(item.nodeid)
 
 
 def collect() -> Usage:

@@ -56,6 +56,12 @@ def test_every_field_is_listed_once_and_a_type_that_comes_again_is_named() -> No
     assert [field.repeats for field in table().fields if field.repeats] == ["first", "first"]
 
 
+def test_a_field_within_a_type_that_is_not_written_out_again_is_that_types() -> None:
+    known = table()
+    found = [known.field(path) for path in ("first.one", "items[].one", "byName{}.five", "first.none", "other")]
+    assert [each.path if each else None for each in found] == ["first.one", "items[]", "byName{}", None, None]
+
+
 def test_what_a_document_sets_includes_what_is_around_it() -> None:
     document = {"first": {"one": 1, "unknown": 2}, "items": [{"two": ["x"]}, {}], "byName": {"a": {"three": None}}}
     assert set(fields.set_by(Outer, document)) == {"first", "first.one", "items[]", "items[].two", "byName{}"}
