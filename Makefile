@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 WORKERS ?= 2
+# Test modules, too, are compiled once and not by each worker of each run.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup setup-dev demo test lint unit e2e bench bench-full coverage-page lock clean
 

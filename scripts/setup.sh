@@ -44,3 +44,5 @@ if [ ! -e "$stamp" ] || [ "requirements/$wanted.txt" -nt "$stamp" ] || [ pyproje
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
     touch "$stamp"
 fi
+# Every command and process of the mesh would compile its modules anew where Python is told to leave no bytecode behind.
+.venv/bin/python -m compileall -q src
