@@ -428,6 +428,51 @@ load_assignment:
         },
     ),
     Sample(
+        "a proxy outside: connections to a host go through its tunnel",
+        istio(
+            "ServiceEntry",
+            """
+hosts: [proxy.example]
+addresses: [10.8.1.1]
+ports: [{number: 3128, name: tcp, protocol: TCP}]
+resolution: STATIC
+location: MESH_EXTERNAL
+endpoints: [{address: 10.8.1.1}]
+""",
+            "proxy",
+        )
+        + ELSEWHERE
+        + istio(
+            "DestinationRule",
+            """
+host: proxy.example
+subsets:
+- name: weather
+  trafficPolicy: {tunnel: {protocol: CONNECT, targetHost: weather.example, targetPort: 443}}
+""",
+        )
+        + istio(
+            "VirtualService",
+            """
+hosts: [weather.example]
+tls:
+- match: [{port: 443, sniHosts: [weather.example]}]
+  route: [{destination: {host: proxy.example, subset: weather, port: {number: 3128}}}]
+""",
+        ),
+        {
+            "client listeners/0.0.0.0_443": """
+filter_chains:
+- filter_chain_match: {server_names: [weather.example]}
+  filters:
+  - typed_config:
+      cluster: outbound|3128|weather|proxy.example
+      tunneling_config: {hostname: 'weather.example:443'}
+""",
+            "client clusters/outbound|3128|weather|proxy.example": "type: EDS",
+        },
+    ),
+    Sample(
         "a database outside, by its address",
         istio(
             "ServiceEntry",
@@ -627,6 +672,76 @@ filter_chains:
         },
     ),
     Sample(
+        "egress gateway for bytes: connections to an address go through the gateway",
+        istio(
+            "ServiceEntry",
+            """
+hosts: [ledger.example]
+addresses: [10.8.0.7]
+ports: [{number: 3306, name: tcp, protocol: TCP}]
+resolution: STATIC
+location: MESH_EXTERNAL
+endpoints: [{address: 10.8.0.7}]
+""",
+        )
+        + egress("- {port: {number: 80, name: tcp, protocol: TCP}, hosts: [ledger.example]}")
+        + istio(
+            "VirtualService",
+            f"""
+hosts: [ledger.example]
+gateways: [mesh, istio-system/way-out]
+tcp:
+- match: [{{gateways: [mesh], destinationSubnets: [10.8.0.7/32], port: 3306}}]
+  route: [{{destination: {{host: {WAY_OUT}, port: {{number: 80}}}}}}]
+- match: [{{gateways: [istio-system/way-out], port: 80}}]
+  route: [{{destination: {{host: ledger.example, port: {{number: 3306}}}}}}]
+""",
+        ),
+        {
+            "client listeners/10.8.0.7_3306": f"""
+filter_chains: [{{filters: [{{typed_config: {{cluster: "outbound|80||{WAY_OUT}"}}}}]}}]
+""",
+            "egress listeners/0.0.0.0_8080": """
+filter_chains: [{filters: [{typed_config: {cluster: outbound|3306||ledger.example}}]}]
+""",
+        },
+    ),
+    Sample(
+        "TLS from outside that the workload's own sidecar ends",
+        ingress("- {port: {number: 443, name: tls, protocol: TLS}, hosts: [vault.example], tls: {mode: PASSTHROUGH}}")
+        + istio(
+            "VirtualService",
+            """
+hosts: [vault.example]
+gateways: [istio-system/door]
+tls:
+- match: [{port: 443, sniHosts: [vault.example]}]
+  route: [{destination: {host: vault, port: {number: 443}}}]
+""",
+        )
+        + istio(
+            "Sidecar",
+            """
+workloadSelector: {labels: {app: client}}
+ingress:
+- port: {number: 8443, protocol: HTTPS, name: https}
+  defaultEndpoint: 127.0.0.1:8080
+  tls: {mode: SIMPLE, serverCertificate: $pair.pem, privateKey: $pair-key.pem}
+""",
+        ),
+        {
+            "client listeners/virtualInbound": """
+filter_chains:
+- filter_chain_match: {destination_port: 8443}
+  transport_socket: {typed_config: {common_tls_context: {tls_certificate_sds_secret_configs: [{}]}}}
+""",
+            "client clusters/inbound|8443||": """
+load_assignment:
+  endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 8080}}}}]}]
+""",
+        },
+    ),
+    Sample(
         "egress gateway with TLS origination: plain up to the gateway, encrypted from there",
         ELSEWHERE
         + egress("- {port: {number: 80, name: http, protocol: HTTP}, hosts: [weather.example]}")
@@ -689,8 +804,11 @@ def secret(name: str, pair: tuple[bytes, bytes]) -> str:
 
 
 @pytest.mark.parametrize("sample", [*SIDECARS, *GATEWAYS], ids=lambda sample: sample.task)
-def test_a_task(mesh: Any, proxies: Any, missing: Any, sample: Sample) -> None:
-    mesh.apply(sample.manifest)
+def test_a_task(mesh: Any, proxies: Any, missing: Any, make_certificate: Any, tmp_path: Any, sample: Sample) -> None:
+    certificate, key = make_certificate("vault.example")
+    (tmp_path / "pair.pem").write_bytes(certificate)
+    (tmp_path / "pair-key.pem").write_bytes(key)
+    mesh.apply(sample.manifest.replace("$pair", str(tmp_path / "pair")))
     for where, expected in sample.shows.items():
         proxy, _, resource = where.partition(" ")
         kind, _, name = resource.partition("/")
