@@ -287,6 +287,13 @@ def test_lists_grow_or_are_replaced(mesh: Any, proxy: Any) -> None:
     assert domains() == ["extra.test"]
 
 
+def test_names_of_resources_stay(mesh: Any, proxy: Any) -> None:
+    names = {what: proxy.names(what) for what in ("clusters", "routes", "listeners")}
+    for apply_to, what in {"CLUSTER": "clusters", "ROUTE_CONFIGURATION": "routes", "LISTENER": "listeners"}.items():
+        patch_all(mesh, apply_to, "{context: SIDECAR_OUTBOUND}", "{name: mine}")
+        assert {proxy.get(what, name)["name"] for name in proxy.names(what)} == names[what]
+
+
 @pytest.mark.parametrize(
     ("match", "meant"),
     [

@@ -52,17 +52,21 @@ class PatchedSpec(Record):
         return self.base.name
 
     def body(self) -> bytes:
+        """Under the name that it had: by another one nobody would find it, and no update take it away."""
         body = self.base.body()
         if self.type_url == source.CLUSTER:
             cluster = cluster_pb2.Cluster.FromString(body)
             patch_cluster(cluster, self.patches)
+            cluster.name = self.name
             return serialise(cluster)
         if self.type_url == source.ROUTE:
             configuration = route_pb2.RouteConfiguration.FromString(body)
             patch_routes(configuration, self.patches)
+            configuration.name = self.name
             return serialise(configuration)
         listener = listener_pb2.Listener.FromString(body)
         patch_listener(listener, self.patches, dict(self.ports) if self.ports is not None else None)
+        listener.name = self.name
         return serialise(listener)
 
     def is_removed(self) -> bool:
