@@ -11,7 +11,9 @@ from pilotfish.api.istio_validation.unreachable import unreachable, unused
 from pilotfish.api.kinds import SIDECAR, VIRTUAL_SERVICE
 from pilotfish.api.networking import VirtualService
 
-_NEGATIVE = frozenset({"pilotfish.dev/Accepted", "pilotfish.dev/Honoured", "istio.io/WaypointBound"})
+_NEGATIVE = frozenset(
+    {"pilotfish.dev/Accepted", "pilotfish.dev/Applied", "pilotfish.dev/Honoured", "istio.io/WaypointBound"}
+)
 """Conditions that say that something is wrong when they are False."""
 
 

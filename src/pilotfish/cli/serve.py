@@ -28,7 +28,7 @@ from pilotfish.cli.process import terminated
 from pilotfish.client.informer import Informer
 from pilotfish.client.informers import Informers
 from pilotfish.controllers import runtime as controllers
-from pilotfish.controllers.acceptance import UNSERVED, Acceptance
+from pilotfish.controllers.acceptance import UNAPPLIED, UNSERVED, Acceptance
 from pilotfish.home import Home
 from pilotfish.mesh import meshconfig, values
 from pilotfish.mesh.injection import NAMESPACE_LABEL, inject
@@ -60,7 +60,8 @@ async def serve(home: Home) -> None:
     resources = Resources(store, SCHEME, admissions=(inject_sidecars, service_allocation(settings.service_cidr, store)))
     await ensure_default_objects(resources, labels=INJECTED_NAMESPACES)
     client = LocalClient(resources)
-    informers, acceptance, unserved = Informers(client), Acceptance(client), Acceptance(client, UNSERVED)
+    informers, acceptance = Informers(client), Acceptance(client)
+    unserved, unapplied = Acceptance(client, UNSERVED), Acceptance(client, UNAPPLIED)
     model = Model(settings.cluster_domain)
     installed = ProxySettings(
         cluster_domain=settings.cluster_domain,
@@ -69,7 +70,7 @@ async def serve(home: Home) -> None:
     generator = Generator(model, installed)
     generator.gateways.on_unserved = unserved.report
     feed = Feed(informers, generator)
-    blame = Blame(model, acceptance.report)
+    blame = Blame(model, acceptance.report, unapplied.report)
     trusted = MeshTrustDomains(settings.trust_domain, lambda: generator.settings.mutual_tls)
     ads = AdsServer(generator, trusted, blame, questions.response)
     authority = Authority.at(files, name=settings.trust_domain)
@@ -95,6 +96,7 @@ async def serve(home: Home) -> None:
                 ),
                 group.create_task(acceptance.run(), name="acceptance"),
                 group.create_task(unserved.run(), name="unserved"),
+                group.create_task(unapplied.run(), name="unapplied"),
                 group.create_task(serve_api(app, api), name="api"),
             ]
             await feed.synced()

@@ -33,6 +33,7 @@ class Finding:
 
 
 REFUSED = Finding("pilotfish.dev/Accepted", "RefusedByEnvoy")
+UNAPPLIED = Finding("pilotfish.dev/Applied", "WithoutEffect")
 UNSERVED = Finding("pilotfish.dev/Served", "NotServed")
 
 ObjectKey = tuple[str, str, str]

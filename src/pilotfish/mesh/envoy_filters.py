@@ -90,6 +90,11 @@ class EnvoyFilters:
         """Whether some EnvoyFilter tells workloads apart by their labels."""
         return any(found.selector for filters in self._filters.values() for found in filters.values())
 
+    def has(self, patch: Patch) -> bool:
+        """Whether a patch is one of its EnvoyFilter as that is now."""
+        found = self._filters.get(patch.source.namespace, {}).get(patch.source)
+        return found is not None and any(held == patch for held, _, _ in found.patches)
+
     def of(self, namespace: str, labels: Labels, metadata: Mapping[str, Any]) -> tuple[Patch, ...]:
         """The patches of a proxy in the order in which they are applied: by priority, and of one priority the root
         namespace's before its own namespace's, then the older first. `metadata` are its node's.

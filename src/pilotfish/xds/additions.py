@@ -6,6 +6,7 @@ from pilotfish.mesh.envoy_filters import Patch
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import Record
 from pilotfish.xds.entries import serialise
+from pilotfish.xds.faults import held_by
 from pilotfish.xds.parts import Part
 from pilotfish.xds.patches.values import value_of
 from pilotfish.xds.patching import ADDED
@@ -37,15 +38,19 @@ class Additions(Part):
     def __init__(self, patches: tuple[Patch, ...], *, gateway: bool) -> None:
         super().__init__()
         self._patches, self._gateway = patches, gateway
-        contexts = ("ANY", "GATEWAY") if gateway else ("ANY", "SIDECAR_OUTBOUND", "SIDECAR_INBOUND")
-        for patch in patches:
+        with held_by(self):
+            self._add()
+        self.take_changes()
+
+    def _add(self) -> None:
+        contexts = ("ANY", "GATEWAY") if self._gateway else ("ANY", "SIDECAR_OUTBOUND", "SIDECAR_INBOUND")
+        for patch in self._patches:
             if patch.apply_to not in ADDED or patch.operation != "ADD" or value_of(patch) is None:
                 continue
             spec = AddedSpec(patch)
             meant = patch.apply_to == "EXTENSION_CONFIG" or patch.context in contexts
             if meant and spec.name not in self.entries(spec.type_url):
                 self.put(spec)
-        self.take_changes()
 
     def anew(self, model: Model) -> Additions:
         return Additions(self._patches, gateway=self._gateway)

@@ -14,6 +14,7 @@ from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import ObjectKey, Registry, Service, WorkloadKey, labels_of
 from pilotfish.mesh.servers import Server
 from pilotfish.xds.build.names import listener as listener_name
+from pilotfish.xds.faults import Unapplied
 from pilotfish.xds.gateway_hosts import route_name
 from pilotfish.xds.patching import responsible
 from pilotfish.xds.secrets import secret_resources
@@ -27,6 +28,10 @@ FEW = 5
 Report = Callable[[ObjectKey, str | None], None]
 """Called with an object and Envoy's words, or None once no proxy refuses anything of it any more."""
 
+
+def _nobody(key: ObjectKey, words: str | None) -> None: ...
+
+
 _Refusal = tuple[str, str, str]
 """(proxy id, type URL, resource name)."""
 
@@ -38,7 +43,9 @@ _ROUTE = re.compile(r"^(?:(?P<host>.+):)?(?P<port>\d+)$")
 class Blame(Log):
     """The observer of ADS streams that tells of objects what proxies refuse of them."""
 
-    def __init__(self, model: Model, report: Report) -> None:
+    def __init__(self, model: Model, report: Report, unapplied: Report = _nobody) -> None:
+        """`unapplied` is told of EnvoyFilters that have no effect somewhere, which is known when proxies are served."""
+        self._unapplied = Unapplied(model.envoy_filters, unapplied)
         self._model = model
         self._report = report
         self._blamed: dict[_Refusal, tuple[ObjectKey, ...]] = {}
@@ -59,6 +66,7 @@ class Blame(Log):
     def acknowledged(self, node: ProxyNode, type_url: str, versions: Versions) -> None:
         for name in versions if self._blamed else ():
             self._forgive((node.id, type_url, name))
+        self._unapplied.look()
 
     def disconnected(self, node: ProxyNode) -> None:
         for refusal in [refusal for refusal in self._blamed if refusal[0] == node.id]:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from pilotfish.xds import faults
 from pilotfish.xds.source import Resource
 
 
@@ -45,7 +46,8 @@ class Entry:
     @property
     def resource(self) -> Resource:
         if self._resource is None:
-            body = self.spec.body()
+            with faults.held_by(self):
+                body = self.spec.body()
             self._resource = Resource(self.spec.name, hashlib.blake2b(body, digest_size=8).hexdigest(), body)
         return self._resource
 

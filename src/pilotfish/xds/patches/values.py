@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from typing import Any
 
 from google.protobuf import json_format, message_factory
@@ -15,30 +14,35 @@ from pilotfish.api.anytypes import ANY_KNOWN, descriptor_of
 from pilotfish.api.istio_validation.envoy_filter import PATCHED
 from pilotfish.mesh.envoy_filters import Patch
 from pilotfish.xds.build.common import any_of
-
-log = logging.getLogger(__name__)
+from pilotfish.xds.faults import note
 
 _DURATION = "google.protobuf.Duration"
 
 
-@functools.lru_cache(maxsize=1024)
 def value_of(patch: Patch) -> Any:
     """A patch's value as the message that it is a piece of, which is shared: it is not to be changed.
 
-    Fields that nobody here knows are left out, as in Istio. None where there is no value, or none that can be read;
-    the log says why.
+    Fields that nobody here knows are left out, as in Istio. None where there is no value, or none that can be read,
+    which is noted.
     """
+    value, unreadable = _read(patch)
+    if unreadable:
+        note(patch, unreadable)
+    return value
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(patch: Patch) -> tuple[Any, str]:
+    """The message, or why there is none."""
     descriptor = descriptor_of(PATCHED[patch.apply_to]) if patch.apply_to in PATCHED else None
     if descriptor is None or not patch.value:
-        return None
+        return None, ""
     made = message_factory.GetMessageClass(descriptor)()
     try:
         # The pool only has to find messages by name, which is less than its annotation asks for.
-        return json_format.Parse(patch.value, made, ignore_unknown_fields=True, descriptor_pool=ANY_KNOWN)
+        return json_format.Parse(patch.value, made, ignore_unknown_fields=True, descriptor_pool=ANY_KNOWN), ""
     except (json_format.ParseError, TypeError) as error:
-        where = f"{patch.source.namespace}/{patch.source.name}"
-        log.error("EnvoyFilter %s: a %s cannot be read, and changes nothing: %s", where, patch.apply_to, error)
-        return None
+        return None, f"a {patch.apply_to} cannot be read, and changes nothing: {error}"
 
 
 def merge(into: Any, patch: Patch) -> None:
@@ -64,12 +68,12 @@ def merge_extension(into: Any, patch: Patch) -> None:
 def merge_packed(into: Packed, value: Packed, patch: Patch) -> bool:
     """Merge what is packed in one message into what is packed in another of the same type.
 
-    Gives False where the types differ or are unknown: then nothing happens, which the log says.
+    Gives False where the types differ or are unknown: then nothing happens, which is noted.
     """
     ours, theirs = _unpacked(into), _unpacked(value)
     if ours is None or theirs is None or ours.DESCRIPTOR is not theirs.DESCRIPTOR:
-        where = f"{patch.source.namespace}/{patch.source.name}"
-        log.error("EnvoyFilter %s: a %s cannot be merged into a %s", where, value.type_url, into.type_url)
+        theirs_name, ours_name = value.TypeName(), into.TypeName()
+        note(patch, f"a {theirs_name} cannot be merged into a {ours_name}, which stays as it is")
         return False
     _merge(ours, theirs)
     into.CopyFrom(any_of(ours))
