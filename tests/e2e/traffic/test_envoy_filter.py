@@ -83,12 +83,43 @@ BALANCER = (
 )
 
 
+def complaint(mesh: Any, name: str, condition: str) -> str:
+    """What an EnvoyFilter's condition says is wrong; "" where there is none."""
+    status = mesh.get("envoyfilter", name, "-n", "traffic").get("status", {})
+    found = {one["type"]: one for one in status.get("conditions", ())}.get(f"pilotfish.dev/{condition}", {})
+    return str(found.get("message", "")) if found.get("status") == "False" else ""
+
+
+MISFIT = (
+    HEADER
+    + """
+  - applyTo: HTTP_FILTER
+    match:
+      context: SIDECAR_OUTBOUND
+      listener:
+"""
+    + ROUTER.lstrip("\n")
+    + """
+    patch:
+      operation: MERGE
+      value:
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer
+          max_request_bytes: 5
+"""
+)
+
+
+def test_a_filter_that_changes_nothing_says_so(site: Any) -> None:
+    with site.applied(MISFIT) as names:
+        said = "Buffer cannot be merged into envoy.extensions.filters.http.router.v3.Router"
+        wait_until(lambda: said in complaint(site.mesh, names["name"], "Applied"), "the EnvoyFilter has no effect")
+        site.settle(substituted(http("http://$host/"), names), "the Service")
+
+
 def test_what_proxies_refuse_is_the_filters_fault_and_changes_nothing(site: Any) -> None:
     def refusal() -> str:
-        status = site.mesh.get("envoyfilter", names["name"], "-n", "traffic").get("status", {})
-        conditions = {one["type"]: one for one in status.get("conditions", ())}
-        accepted = conditions.get("pilotfish.dev/Accepted", {})
-        return str(accepted.get("message", "")) if accepted.get("status") == "False" else ""
+        return complaint(site.mesh, names["name"], "Accepted")
 
     with site.applied("") as names:
         request = substituted(http("http://$host/"), names)

@@ -65,8 +65,8 @@ class Mesh:
     [
         (
             envoy_filter("HTTP_FILTER", "MERGE", BUFFER, MATCH),
-            "a envoy.extensions.filters.http.buffer.v3.Buffer cannot be merged into"
-            " a envoy.extensions.filters.http.router.v3.Router",
+            "envoy.extensions.filters.http.buffer.v3.Buffer cannot be merged into"
+            " envoy.extensions.filters.http.router.v3.Router",
         ),
         (envoy_filter("CLUSTER", "MERGE", {"connect_timeout": "never"}), "a CLUSTER cannot be read"),
         (envoy_filter("CLUSTER", "ADD", {"name": "x", "connect_timeout": "never"}), "a CLUSTER cannot be read"),

@@ -73,7 +73,7 @@ def merge_packed(into: Packed, value: Packed, patch: Patch) -> bool:
     ours, theirs = _unpacked(into), _unpacked(value)
     if ours is None or theirs is None or ours.DESCRIPTOR is not theirs.DESCRIPTOR:
         theirs_name, ours_name = value.TypeName(), into.TypeName()
-        note(patch, f"a {theirs_name} cannot be merged into a {ours_name}, which stays as it is")
+        note(patch, f"{theirs_name} cannot be merged into {ours_name}, which stays as it is")
         return False
     _merge(ours, theirs)
     into.CopyFrom(any_of(ours))
