@@ -69,6 +69,8 @@ class EnvoyFilters:
     def __init__(self, root_namespace: str) -> None:
         self.root_namespace = root_namespace
         self._filters: dict[str, dict[ObjectKey, _Filter]] = {}
+        self.changes = 0
+        """How often they became others than they were."""
 
     def apply(self, before: Object | None, after: Object | None) -> bool:
         """Take in a changed EnvoyFilter; gives whether it says something else now, and False for other kinds."""
@@ -83,6 +85,7 @@ class EnvoyFilters:
         now = filters.get(key)
         if not filters:
             del self._filters[key.namespace]
+        self.changes += was != now
         return was != now
 
     @property

@@ -28,7 +28,30 @@ class Fault(NamedTuple):
 
 
 _noted: ContextVar[list[Fault] | None] = ContextVar("noted", default=None)
-_held: WeakKeyDictionary[object, tuple[Fault, ...]] = WeakKeyDictionary()
+
+
+class _Held:
+    """The faults of all that lives, by whom they were found with."""
+
+    def __init__(self) -> None:
+        self._by_owner: WeakKeyDictionary[object, tuple[Fault, ...]] = WeakKeyDictionary()
+        self._put = 0
+
+    def put(self, owner: object, faults: list[Fault]) -> None:
+        self._by_owner[owner] = tuple(dict.fromkeys(faults))
+        self._put += 1
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Something else whenever there may be other faults than before."""
+        return self._put, len(self._by_owner)
+
+    def faults(self) -> dict[Fault, None]:
+        """Each once."""
+        return {fault: None for faults in list(self._by_owner.values()) for fault in faults}
+
+
+_held = _Held()
 
 
 def note(patch: Patch, why: str) -> None:
@@ -56,7 +79,7 @@ def held_by(owner: object) -> Iterator[None]:
     finally:
         _noted.reset(token)
     if noted:
-        _held[owner] = tuple(dict.fromkeys(noted))
+        _held.put(owner, noted)
 
 
 class Unapplied:
@@ -66,11 +89,14 @@ class Unapplied:
         self._filters = filters
         self._report = report
         self._told: dict[ObjectKey, str] = {}
+        self._seen: object = None
 
     def look(self) -> None:
         """Tell what is not as it was."""
-        if not _held and not self._told:
+        seen = _held.state, self._filters.changes
+        if seen == self._seen:
             return
+        self._seen = seen
         before, self._told = self._told, self._standing()
         for key in before.keys() | self._told.keys():
             if before.get(key) != self._told.get(key):
@@ -79,8 +105,7 @@ class Unapplied:
     def _standing(self) -> dict[ObjectKey, str]:
         """By EnvoyFilter, leaving out patches that it no longer has: what they made may live on for a while."""
         found: dict[ObjectKey, dict[str, None]] = {}
-        for faults in list(_held.values()):
-            for patch, why in faults:
-                if self._filters.has(patch):
-                    found.setdefault(patch.source, {})[why] = None
+        for patch, why in _held.faults():
+            if self._filters.has(patch):
+                found.setdefault(patch.source, {})[why] = None
         return {key: "; ".join(reasons) for key, reasons in found.items()}
