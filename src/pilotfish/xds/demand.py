@@ -19,7 +19,7 @@ from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Model, Touched
 from pilotfish.xds.build import names
 from pilotfish.xds.grants import Asker
-from pilotfish.xds.idle import is_over
+from pilotfish.xds.idle import is_over, next_period
 from pilotfish.xds.selection import Selection
 from pilotfish.xds.source import CLUSTER, ENDPOINT, LISTENER, Held
 from pilotfish.xds.usage import Usage
@@ -151,12 +151,16 @@ class Demands:
             idle = user.usage.report(user.selection, used, self._clock())
             for hostname in idle.noticed:
                 self._revoke(Demand(address, hostname))
-            for cluster in idle.clusters:
+            following = self._following(idle.lasting)
+            coming = self.reach(user, following)
+            for cluster in following:
+                user.usage.touch(cluster, self._clock())
+            for cluster in set(idle.clusters) - following:
                 user.reached.pop(cluster, None)
                 user.selection.unreach(cluster)
             for hostname in idle.hosts:
                 self._give_up(user, hostname)
-            if idle.hosts or idle.clusters:
+            if idle.hosts or idle.clusters or coming:
                 changed.append(user)
         return changed
 
@@ -169,6 +173,14 @@ class Demands:
     def _own(self, user: User, hostname: str) -> None:
         user.hostnames.add(hostname)
         self._having.add(hostname, user)
+
+    def _following(self, clusters: Iterable[str]) -> set[str]:
+        """What clusters of addresses will be called in the next period: who has them by then does not wait for the
+        control plane when it begins.
+        """
+        found = (names.destination(cluster) for cluster in clusters)
+        ahead = ((at, next_period(at.period, self._date())) for at in found if at is not None)
+        return {at._replace(period=period).cluster for at, period in ahead if period}
 
     def _give_up(self, user: User, hostname: str) -> None:
         """Have a sidecar have a host no more."""

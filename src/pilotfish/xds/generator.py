@@ -111,12 +111,15 @@ class Generator:
         *,
         audit: bool | None = None,
         clock: Clock = time.monotonic,
+        date: Clock = time.time,
     ) -> None:
-        """`audit` overrides what the environment says (see AUDIT). `clock` is by what hosts are idle, in seconds."""
+        """`audit` overrides what the environment says (see AUDIT). Hosts are idle by `clock`, and days begin by `date`;
+        both in seconds.
+        """
         self.model = model
         self.settings = settings or ProxySettings(cluster_domain=model.cluster_domain)
         self._proxies: MultiMap[Part, Proxy] = MultiMap()
-        self.demands = Demands(model, clock)
+        self.demands = Demands(model, clock, date)
         self._scopes: dict[Audience, Scope] = {}
         self._commons: dict[Audience, Common] = {}
         self._proxyless: dict[Audience, Proxyless] = {}

@@ -72,11 +72,23 @@ def is_over(period: str, now: float) -> bool:
     """Whether nobody asks for names of a period any more at a time in seconds since 1970: it is not the present one nor
     the one before or after, since clocks differ.
     """
-    length = next((seconds for seconds, text in _PERIODS if len(f"{_START:{text}}") == len(period)), None)
-    if length is None:
-        return False
-    text = next(text for seconds, text in _PERIODS if seconds == length)
-    return all(f"{_START + dt.timedelta(seconds=now + d * length):{text}}" != period for d in (-1, 0, 1))
+    around = _around(period, now)
+    return around is not None and period not in around
+
+
+def next_period(period: str, now: float) -> str | None:
+    """The period after one that is present at a time in seconds since 1970; None for any other."""
+    _, present, following = _around(period, now) or ("", "", "")
+    return following if period and period == present else None
+
+
+def _around(period: str, now: float) -> tuple[str, str, str] | None:
+    """The last period at a time, the present one and the next, of the same kind as one; None where it is none."""
+    for length, text in _PERIODS:
+        last, present, following = (f"{_START + dt.timedelta(seconds=now + d * length):{text}}" for d in (-1, 0, 1))
+        if len(present) == len(period):
+            return last, present, following
+    return None
 
 
 _START = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

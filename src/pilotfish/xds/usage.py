@@ -20,12 +20,13 @@ from pilotfish.xds.selection import Selection
 
 class Idle(NamedTuple):
     """What has not been used for the idle time: hosts to be given notice, hosts to be withdrawn, and clusters of
-    addresses to be withdrawn.
+    addresses to be withdrawn; and of the latter those that are used again and again.
     """
 
     noticed: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     clusters: tuple[str, ...] = ()
+    lasting: tuple[str, ...] = ()
 
 
 class Usage:
@@ -36,6 +37,8 @@ class Usage:
         self._idle_time = idle_time
         self._last: dict[str, float] = {}
         self._noticed: set[str] = set()
+        self._used: frozenset[str] = frozenset()
+        """The clusters of addresses that were used up to the last report."""
 
     def touch(self, name: str, now: float) -> None:
         """A host or a cluster of an address is asked for, or used."""
@@ -46,11 +49,11 @@ class Usage:
         """Take in which clusters (by their names in statistics) were used up to now; gives what is idle."""
         if not self._idle_time:
             return Idle()
-        for cluster in selection.reached:
-            if names.counted(cluster) in used:
-                self.touch(cluster, now)
-                for hostname in selection.behind(cluster):
-                    self.touch(hostname, now)
+        used_before, self._used = self._used, frozenset(c for c in selection.reached if names.counted(c) in used)
+        for cluster in self._used:
+            self.touch(cluster, now)
+            for hostname in selection.behind(cluster):
+                self.touch(hostname, now)
         for hostname in selection.hostnames:
             if any(names.counted(cluster) in used for cluster in selection.clusters_of(hostname)):
                 self.touch(hostname, now)
@@ -66,4 +69,5 @@ class Usage:
             noticed=tuple(name for name in hosts if name not in noticed),
             hosts=tuple(name for name in hosts if name in noticed),
             clusters=tuple(name for name in selection.reached if name in idle),
+            lasting=tuple(name for name in selection.reached if name in self._used & used_before),
         )

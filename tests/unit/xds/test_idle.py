@@ -11,7 +11,7 @@ from pilotfish.api.durations import Duration
 from pilotfish.api.proxy_http import ConnectionSettings
 from pilotfish.xds.build.http_settings import HttpSettings
 from pilotfish.xds.build.names import Destination, destination, destination_format
-from pilotfish.xds.idle import DEFAULT, idle_time, is_over, report_interval, terms
+from pilotfish.xds.idle import DEFAULT, idle_time, is_over, next_period, report_interval, terms
 from pilotfish.xds.source import ProxyNode
 
 NOON = dt.datetime(2024, 1, 31, 12, tzinfo=dt.UTC).timestamp()
@@ -82,10 +82,27 @@ def test_periods_end(period: str, over: bool) -> None:
     assert is_over(period, NOON) is over
 
 
+@pytest.mark.parametrize(
+    ("period", "expected"),
+    [
+        ("20240131", "20240201"),
+        ("20240130", None),
+        ("20240201", None),
+        ("2024013112", "2024013113"),
+        ("20240131120000", "20240131120001"),
+        ("", None),
+        ("7", None),
+    ],
+)
+def test_the_present_period_is_followed_by_another(period: str, expected: str | None) -> None:
+    assert next_period(period, NOON) == expected
+
+
 def test_destinations_are_read_as_envoy_names_them() -> None:
     assert destination_format("") == "outbound|%DOWNSTREAM_LOCAL_PORT%||%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"
     assert "|%START_TIME(%Y%m%d)%|" in destination_format("%Y%m%d")
     assert destination("outbound|80||2001:2::5") == Destination("2001:2::5", 80)
     assert destination("outbound|80|20240131|10.0.0.1") == Destination("10.0.0.1", 80, "20240131")
+    assert Destination("2001:2::5", 80, "20240131").cluster == "outbound|80|20240131|2001:2::5"
     for name in ("outbound|80|v1|10.0.0.1", "outbound|80||a.test", "inbound|80||10.0.0.1", "outbound|x||10.0.0.1"):
         assert destination(name) is None

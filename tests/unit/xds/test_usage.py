@@ -19,14 +19,16 @@ from pilotfish.xds.source import Changes, ProxyNode
 
 POD = "10.0.0.2"
 IDLE = 100.0
+NOON = 1706702400.0  # of 31 January 2024
 
 
 class Mesh:
-    """A few hosts, a DNS process and a sidecar, whose clock a test moves."""
+    """A few hosts, a DNS process and a sidecar, in a time that a test moves."""
 
     def __init__(self, *names: str, idle: str = "100s") -> None:
         self.now = 0.0
-        self.generator = Generator(Model(), audit=True, clock=lambda: self.now)
+        self.date = NOON
+        self.generator = Generator(Model(), audit=True, clock=lambda: self.now, date=lambda: self.date)
         self.told: list[Changes] = []
         self.revoked: list[str] = []
         self.generator.apply([(None, entry(name, f"240.240.0.{i}")) for i, name in enumerate(names, 1)])
@@ -209,3 +211,28 @@ def test_statistics_have_other_colons() -> None:
     for _ in range(3):
         mesh.report("outbound|9000||2001_2__5", after=IDLE)
     assert address in mesh.clusters
+
+
+def test_addresses_that_are_used_again_and_again_have_their_next_name_before_it_is_asked_for() -> None:
+    """When a period begins, the control plane may be away."""
+    mesh = Mesh()
+    today, tomorrow, after = (f"outbound|81|{day}|240.240.0.9" for day in (20240131, 20240201, 20240202))
+    mesh.proxy.asked(source.CLUSTER, [today], (), ())
+    mesh.report(today)
+    assert mesh.clusters == {today}, "it may have been once"
+    mesh.told.clear()
+    mesh.report(today)
+    assert mesh.clusters == {today, tomorrow}
+    assert mesh.told == [{source.CLUSTER: {tomorrow}}]
+    mesh.report(today, after=IDLE)
+    mesh.report(after=IDLE / 2)
+    assert mesh.clusters == {today, tomorrow}
+    mesh.report(after=IDLE / 2)
+    assert mesh.clusters == set()
+    mesh.proxy.asked(source.CLUSTER, [today], (), ())
+    mesh.report(today)
+    mesh.report(today)
+    mesh.date += 86400
+    mesh.report(tomorrow)
+    mesh.report(tomorrow, today)
+    assert mesh.clusters == {today, tomorrow, after}, "of a day that is over nothing follows"

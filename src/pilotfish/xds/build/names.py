@@ -55,6 +55,11 @@ class Destination(NamedTuple):
     port: int
     period: str = ""
 
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster that stands for it."""
+        return f"outbound|{self.port}|{self.period}|{self.address}"
+
 
 def destination(cluster: str) -> Destination | None:
     """What a cluster stands for that is named by an address and port (`destination_format`); None for other names."""
