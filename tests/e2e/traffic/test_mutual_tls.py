@@ -93,6 +93,22 @@ CASES = [
             took=(0.9, 5),
         ),
     ),
+    case(
+        "a headless Service, and the address of a pod alone",
+        "",
+        http("http://$name:8080/", arrives=PEER),
+        tcp("tcp://$name:8083", arrives={"protocol": "TCP", "body": "ping"}),
+        http("http://$b_v1:8080/", arrives={"version": "v1", **NOBODY}),
+        service="""
+apiVersion: v1
+kind: Service
+metadata: {name: $name, namespace: traffic}
+spec:
+  clusterIP: None
+  selector: {app: b}
+  ports: [{name: http, port: 8080}, {name: tcp, port: 8083}]
+""",
+    ),
     case("a rule switches it off", RULE.replace("MODE", "DISABLE"), http("http://$name/", arrives=NOBODY)),
     case(
         "a rule asks for it",
