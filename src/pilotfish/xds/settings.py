@@ -163,7 +163,7 @@ class ProxySettings(Record):
 
     def reserved(self, port: int) -> bool:
         """Whether the proxy itself listens on a port of every address, so that nothing else can."""
-        return port in _PROXY_PORTS or port in (self.outbound_port, self.inbound_port, self.http_proxy_port)
+        return port in _PROXY_PORTS or port in (self.outbound_port, self.inbound_port)
 
 
 def of_proxy(settings: ProxySettings, node: ProxyNode) -> ProxySettings:
