@@ -57,7 +57,8 @@ ISTIO_NEITHER: Mapping[str, str] = {
     "defaultConfig.zipkinAddress": f"{_NOTHING_READS_IT}: tracing.zipkin.address took its place",
     "defaultConfig.envoyMetricsServiceAddress": "envoyMetricsService took its place, and alone is read",
     **{
-        f"defaultConfig.envoyAccessLogService.tlsSettings.{name}": _FILES_ALONE
+        f"defaultConfig.{service}.tlsSettings.{name}": _FILES_ALONE
+        for service in ("envoyAccessLogService", "envoyMetricsService")
         for name in ("caCrl", "credentialName", "insecureSkipVerify")
     },
     "defaultConfig.tracing.lightstep": _NO_SUCH_TRACER,

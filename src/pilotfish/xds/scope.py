@@ -231,7 +231,7 @@ class Scope(Part):
                         settings.detection_timeout or 0,
                         settings.client,
                         bound=self._claims[address, port].bound,
-                        looks_up=settings.looks_up,
+                        looks_up=settings.goes_by_name,
                         http=settings.http,
                         on_demand=self._asking(address, chains),
                     )

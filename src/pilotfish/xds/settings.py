@@ -150,9 +150,14 @@ class ProxySettings(Record):
         return msgspec.structs.replace(self, dynamic_dns=True).route_configuration(names.HTTP_PROXY, hosts)
 
     @property
+    def goes_by_name(self) -> bool:
+        """Whether requests that were captured go where their names say, if nobody knows the host."""
+        return self.allow_any and self.dynamic_dns
+
+    @property
     def looks_up(self) -> bool:
-        """Whether names of hosts that nobody knows are looked up."""
-        return self.allow_any and (self.dynamic_dns or bool(self.http_proxy_port))
+        """Whether names of hosts that nobody knows are looked up at all."""
+        return self.goes_by_name or (self.allow_any and self.http_proxy_port != 0)
 
     @property
     def on_demand(self) -> bool:

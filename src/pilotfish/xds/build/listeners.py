@@ -204,7 +204,7 @@ def virtual_outbound(spec: VirtualOutboundSpec) -> listener_pb2.Listener:
         traffic_direction=base_pb2.OUTBOUND,
         access_log=listener_access_logs(settings.client.logs) if settings.listener_log else (),
     )
-    if settings.dynamic_dns and settings.allow_any:
+    if settings.goes_by_name:
         # It looks before a connection is handed on: one in which the server speaks first must not wait for ever.
         listener.listener_filters.append(listener_filters.http_inspector())
         listener.listener_filters_timeout.CopyFrom(
@@ -229,7 +229,7 @@ def _asked_for(spec: VirtualOutboundSpec) -> Iterator[listener_components_pb2.Fi
 def _looked_up(spec: VirtualOutboundSpec) -> Iterator[listener_components_pb2.FilterChain]:
     """Requests for hosts that nobody knows, whose names are looked up."""
     settings = spec.settings
-    if not (settings.dynamic_dns and settings.allow_any):
+    if not settings.goes_by_name:
         return
     unknown = settings.route_configuration(names.ALLOW_ANY_DYNAMIC_DNS, ())
     manager = filters.outbound_http(
