@@ -35,7 +35,7 @@ from pilotfish.api.decode import decode
 from pilotfish.api.kinds import SCHEME
 from pilotfish.api.meta import Object
 from pilotfish.api.protos import NAME_TABLE_TYPE, NameTable
-from pilotfish.api.proxyconfig import ACCESS_LOG_SERVICE
+from pilotfish.api.proxyconfig import ACCESS_LOG_SERVICE, DATADOG, ZIPKIN
 from pilotfish.mesh.meshconfig import read_mesh_config
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.policies import exports_of
@@ -275,8 +275,9 @@ def check_with_envoy(resources: Any, folder: Path) -> None:
                 used |= _inline_routes(network_filter.typed_config, routes)
         bootstrap.static_resources.listeners.append(listener)
     assert set(routes) == used, "routes that no listener asks for, or the other way round"
-    # Which a proxy has in its bootstrap when it is to log there.
-    bootstrap.static_resources.clusters.add(name=ACCESS_LOG_SERVICE, type=cluster_pb2.Cluster.STATIC)
+    # Which a proxy has in its bootstrap when it is to report there.
+    for name in (ACCESS_LOG_SERVICE, ZIPKIN, DATADOG):
+        bootstrap.static_resources.clusters.add(name=name, type=cluster_pb2.Cluster.STATIC)
     endpoints = resources(source.ENDPOINT)
     for resource in resources(source.CLUSTER).values():
         cluster = cluster_pb2.Cluster.FromString(resource.body)

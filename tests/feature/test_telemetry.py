@@ -396,6 +396,35 @@ defaultConfig:
     assert (agent["collector_cluster"], agent["collector_hostname"]) == (f"outbound|4318||{HOST}", HOST)
 
 
+def test_an_agent_that_the_proxy_finds_itself(mesh: Any) -> None:
+    """By a cluster of its bootstrap, where the mesh has no such host, or says how to speak TLS with it."""
+
+    def config(address: str, agent: str = "zipkin", more: str = "") -> str:
+        return f"defaultConfig: {{tracing: {{{agent}: {{address: '{address}'}}{more}}}}}"
+
+    def leads_to(proxy: Any) -> tuple[str, str] | None:
+        provider = manager(proxy).get("tracing", {}).get("provider")
+        uri = provider["typed_config"]["collector_service"]["http_uri"] if provider else None
+        return (uri["cluster"], uri["uri"]) if uri else None
+
+    own = {"tracing": {"zipkin": {"address": "out.test:9411"}, "sampling": 12.5}}
+    mesh.apply(WEB + COLLECTOR)
+    told = mesh.sidecar("told", ip="10.0.0.7", metadata={"PROXY_CONFIG": own})
+    without = mesh.sidecar("without", ip="10.0.0.6", metadata={"PROXY_CONFIG": {}})
+    proxy = mesh.sidecar()
+    mesh.configure(config("out.test:9411"))
+    assert leads_to(told) == leads_to(proxy) == ("zipkin", "http://out.test/api/v2/spans")
+    assert leads_to(without) is None, "it was started before"
+    mesh.configure(config("otel.observability:9411"))
+    in_mesh = (f"outbound|9411||{HOST}", f"http://{HOST}/api/v2/spans")
+    assert leads_to(told) == leads_to(proxy) == leads_to(without) == in_mesh
+    mesh.configure(config("otel.observability:9411", more=", tlsSettings: {mode: SIMPLE}"))
+    assert leads_to(proxy) == ("zipkin", "http://otel.observability/api/v2/spans")
+    mesh.configure(config("out.test:8126", "datadog"))
+    agent = manager(proxy)["tracing"]["provider"]["typed_config"]
+    assert (agent["collector_cluster"], agent["collector_hostname"]) == ("datadog_agent", "out.test")
+
+
 def test_headers_of_which_the_control_planes_environment_has_the_values(mesh: Any) -> None:
     providers = f"""
 extensionProviders:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pilotfish.api.meta import Struct
+from pilotfish.api.networking.tls import ClientTLSSettings
 from pilotfish.api.telemetry import Environment, Literally, RequestHeader
 
 
@@ -35,5 +36,5 @@ class ProxyTracing(Struct):
     custom_tags: dict[str, ProxyTag] = {}
     max_path_tag_length: int = 0
     sampling: float = 0.0
-    tls_settings: Any = None
+    tls_settings: ClientTLSSettings | None = None
     enable_istio_tags: bool | None = None

@@ -21,9 +21,8 @@ from pilotfish.api.proxy_http import ClientCertificateHeader, ConnectionSettings
 from pilotfish.api.proxy_tracing import ProxyTracing
 
 METRICS_SERVICE, ACCESS_LOG_SERVICE = "envoy_metrics_service", "envoy_accesslog_service"
-"""The clusters of a proxy's own bootstrap, as Istio names them, for `envoyMetricsService` and `envoyAccessLogService`;
-listeners name the second.
-"""
+ZIPKIN, DATADOG = "zipkin", "datadog_agent"
+"""The clusters of a proxy's own bootstrap, as Istio names them; listeners name all but the first."""
 
 
 class ProxyStatsMatcher(Struct):
@@ -101,6 +100,19 @@ class ProxyConfig(Struct):
     def switched_on(self, metadata: str) -> bool:
         """Whether an entry of `proxyMetadata` says "true", e.g. "ISTIO_META_DNS_CAPTURE"."""
         return self.proxy_metadata.get(metadata, "").lower() in ("true", "1", "t")
+
+
+def own_servers(config: ProxyConfig) -> dict[str, RemoteService]:
+    """The servers that a proxy reports to by its own bootstrap, by their clusters."""
+    tracing = config.tracing or ProxyTracing()
+    tls = tracing.tls_settings
+    agents = ((ZIPKIN, tracing.zipkin), (DATADOG, tracing.datadog))
+    found = {
+        METRICS_SERVICE: config.envoy_metrics_service,
+        ACCESS_LOG_SERVICE: config.envoy_access_log_service,
+        **{name: RemoteService(address=to.address, tls_settings=tls) for name, to in agents if to is not None},
+    }
+    return {name: server for name, server in found.items() if server and server.address.rpartition(":")[2].isdecimal()}
 
 
 def overlay_proxy_config(base: ProxyConfig, overlay: Document, path: str = "") -> ProxyConfig:

@@ -15,7 +15,6 @@ _OF_DEFAULT_CONFIG = (
     "privateKeyProvider",
     "proxyBootstrapTemplatePath",
     "readinessProbe",
-    "tracing.tlsSettings",
 )
 _OF_PROVIDERS = ("envoyExtAuthzHttp", "envoyExtAuthzGrpc", "sds")
 
@@ -58,7 +57,7 @@ ISTIO_NEITHER: Mapping[str, str] = {
     "defaultConfig.envoyMetricsServiceAddress": "envoyMetricsService took its place, and alone is read",
     **{
         f"defaultConfig.{service}.tlsSettings.{name}": _FILES_ALONE
-        for service in ("envoyAccessLogService", "envoyMetricsService")
+        for service in ("envoyAccessLogService", "envoyMetricsService", "tracing")
         for name in ("caCrl", "credentialName", "insecureSkipVerify")
     },
     "defaultConfig.tracing.lightstep": _NO_SUCH_TRACER,

@@ -50,7 +50,7 @@ JSON_FORMAT: Pairs = (
 class Collector(Record):
     """A host of the mesh that takes reports in. `namespace` is that of its service where the provider names one.
 
-    With `cluster` it is no host, but what a cluster of the proxy's own bootstrap leads to.
+    Where the mesh has no such host, or the port is 0, a `cluster` of the proxy's own bootstrap may lead to it.
     """
 
     host: str = ""

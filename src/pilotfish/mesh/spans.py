@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pilotfish.api import telemetry
 from pilotfish.api.proxy_tracing import ProxyTag, ProxyTracing
+from pilotfish.api.proxyconfig import DATADOG, ZIPKIN
 from pilotfish.mesh import providers, reporting
 from pilotfish.mesh.extension_providers import ExtensionProvider
 from pilotfish.mesh.meshconfig import MeshConfig
@@ -67,11 +68,11 @@ def _over(given: bool | None, inherited: bool) -> bool:
 
 
 def _of_mesh(tracing: ProxyTracing) -> reporting.Tracing | None:
-    """Without a Telemetry: the agent of `defaultConfig.tracing`, whose address is of a host of the mesh."""
+    """Without a Telemetry: the agent of `defaultConfig.tracing`, a host of the mesh or of the proxy's own bootstrap."""
     tracer: reporting.Tracer
-    if tracing.zipkin and (collector := _collector(tracing.zipkin.address)):
+    if tracing.zipkin and (collector := _collector(tracing.zipkin.address, ZIPKIN, tracing)):
         tracer = reporting.ZipkinTracer(collector)
-    elif tracing.datadog and (collector := _collector(tracing.datadog.address)):
+    elif tracing.datadog and (collector := _collector(tracing.datadog.address, DATADOG, tracing)):
         tracer = reporting.DatadogTracer(collector)
     else:
         return None
@@ -84,9 +85,13 @@ def _of_mesh(tracing: ProxyTracing) -> reporting.Tracing | None:
     )
 
 
-def _collector(address: str) -> reporting.Collector | None:
+def _collector(address: str, cluster: str, tracing: ProxyTracing) -> reporting.Collector | None:
+    """With TLS settings the proxy's own cluster, which has them."""
     host, _, port = address.rpartition(":")
-    return reporting.Collector(host, int(port)) if host and port.isdecimal() else None
+    if not host or not port.isdecimal():
+        return None
+    secured = tracing.tls_settings is not None and tracing.tls_settings.mode != "DISABLE"
+    return reporting.Collector(host, 0 if secured else int(port), cluster=cluster)
 
 
 def _sampling(tracing: ProxyTracing) -> float:

@@ -1,5 +1,5 @@
 """Servers that a proxy reports to by its own bootstrap, and no host of the mesh (Istio: envoyMetricsService,
-envoyAccessLogService): their clusters, which look names up in the pod.
+envoyAccessLogService, tracing): their clusters, which look names up in the pod.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pilotfish.api.durations import seconds
 from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.api.networking.tls import ClientTLSSettings
 from pilotfish.api.proxy_files import ROOT_SECRET, WORKLOAD_SECRET
-from pilotfish.api.proxyconfig import ACCESS_LOG_SERVICE, METRICS_SERVICE, ProxyConfig, RemoteService
+from pilotfish.api.proxyconfig import ACCESS_LOG_SERVICE, METRICS_SERVICE, ProxyConfig, RemoteService, own_servers
 
 _TYPES = "type.googleapis.com/envoy."
 
@@ -23,10 +23,8 @@ Secret = Callable[[str], dict[str, Any]]
 
 def clusters(config: ProxyConfig, secret: Secret) -> Iterator[dict[str, Any]]:
     """A cluster for each server that the configuration names."""
-    services = ((METRICS_SERVICE, config.envoy_metrics_service), (ACCESS_LOG_SERVICE, config.envoy_access_log_service))
-    for name, service in services:
-        if service is not None and service.address:
-            yield _cluster(name, service, secret)
+    for name, server in own_servers(config).items():
+        yield _cluster(name, server, secret, grpc=name in (METRICS_SERVICE, ACCESS_LOG_SERVICE))
 
 
 def resolved(address: str) -> str:
@@ -47,7 +45,7 @@ def resolved(address: str) -> str:
     return f"[{found}]:{port}" if found.version == 6 else f"{found}:{port}"
 
 
-def _cluster(name: str, service: RemoteService, secret: Secret) -> dict[str, Any]:
+def _cluster(name: str, service: RemoteService, secret: Secret, *, grpc: bool) -> dict[str, Any]:
     host, _, port = service.address.rpartition(":")
     endpoint = {"address": {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}}
     dns = {
@@ -64,13 +62,15 @@ def _cluster(name: str, service: RemoteService, secret: Secret) -> dict[str, Any
         "alt_stat_name": f"{name};",
         "cluster_type": {"name": "envoy.clusters.dns", "typed_config": dns},
         "connect_timeout": "1s",
-        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]},
     }
+    if grpc:
+        options = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2}
+        found["typed_extension_protocol_options"] = options
     if service.tcp_keepalive is not None:
         found["upstream_connection_options"] = {"tcp_keepalive": _keepalive(service.tcp_keepalive)}
     if service.tls_settings is not None and service.tls_settings.mode != "DISABLE":
-        found["transport_socket"] = _socket(name, service.tls_settings, secret)
+        found["transport_socket"] = _socket(name, service.tls_settings, secret, ("h2",) if grpc else ())
     return found
 
 
@@ -83,10 +83,10 @@ def _keepalive(wanted: TcpKeepalive) -> dict[str, int]:
     return {name: value for name, value in said.items() if value}
 
 
-def _socket(cluster: str, tls: ClientTLSSettings, secret: Secret) -> dict[str, Any]:
+def _socket(cluster: str, tls: ClientTLSSettings, secret: Secret, protocols: tuple[str, ...]) -> dict[str, Any]:
     names = [{"san_type": kind, "matcher": {"exact": n}} for n in tls.subject_alt_names for kind in ("DNS", "URI")]
     validation: dict[str, Any] = {"match_typed_subject_alt_names": names} if names else {}
-    common: dict[str, Any] = {"alpn_protocols": ["h2"]}
+    common: dict[str, Any] = {"alpn_protocols": list(protocols)}
     if tls.mode == "ISTIO_MUTUAL":
         common["tls_certificate_sds_secret_configs"] = [secret(WORKLOAD_SECRET)]
         common["combined_validation_context"] = {

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import functools
-import json
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from pilotfish.api.durations import decode_hook
 from pilotfish.api.proxy_http import ConnectionSettings, ProxyHeaders
 from pilotfish.mesh.meshconfig import MeshConfig
 from pilotfish.xds.build.http_settings import HttpSettings
+from pilotfish.xds.proxy_metadata import read
 from pilotfish.xds.source import ProxyNode
-
-log = logging.getLogger(__name__)
 
 EDGE_LIMITS: Mapping[str, Any] = {
     "listener_per_connection_buffer_limit_bytes": 32 * 1024,
@@ -56,8 +52,8 @@ def of_proxy(settings: HttpSettings, node: ProxyNode) -> HttpSettings:
     if isinstance(config, Mapping):
         settings = HttpSettings(
             settings.path_normalization,
-            _read(ProxyHeaders, config.get("proxyHeaders")) or ProxyHeaders(),
-            _read(ConnectionSettings, config.get("connectionSettings")) or settings.connections,
+            read(ProxyHeaders, config.get("proxyHeaders")) or ProxyHeaders(),
+            read(ConnectionSettings, config.get("connectionSettings")) or settings.connections,
         )
     if node.type == "router" and settings.connections.profile == "EDGE":
         return msgspec.structs.replace(settings, connections=_at_the_edge(settings.connections))
@@ -68,21 +64,3 @@ def of_proxy(settings: HttpSettings, node: ProxyNode) -> HttpSettings:
 def _at_the_edge(limits: ConnectionSettings) -> ConnectionSettings:
     unsaid = {name: value for name, value in EDGE_LIMITS.items() if getattr(limits, name) == getattr(_UNSAID, name)}
     return msgspec.structs.replace(limits, **unsaid)
-
-
-def _read(cls: Any, document: Any) -> Any:
-    """The message that a proxy's metadata holds; None where there is none, or none that can be read."""
-    if not isinstance(document, Mapping) or not document:
-        return None
-    return _converted(cls, json.dumps(document, sort_keys=True))
-
-
-@functools.lru_cache(maxsize=256)
-def _converted(cls: Any, text: str) -> Any:
-    """Numbers are decimal fractions in metadata, whole or not."""
-    whole = json.loads(text, parse_float=lambda number: int(float(number)))
-    try:
-        return msgspec.convert(whole, cls, dec_hook=decode_hook)
-    except msgspec.ValidationError as error:
-        log.warning("a proxy's ProxyConfig is passed over: %s in %s", error, text)
-        return None

@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from pilotfish.api.proxyconfig import ACCESS_LOG_SERVICE
+from pilotfish.api.proxyconfig import ProxyConfig, own_servers
 from pilotfish.api.telemetry import Telemetry
 from pilotfish.mesh.model import Change, Model, Touched
 from pilotfish.mesh.records import Labels
 from pilotfish.mesh.reporting import Collector
 from pilotfish.mesh.telemetry import Directions, Reports, Telemetries
 from pilotfish.xds.collectors import reachable
+from pilotfish.xds.proxy_metadata import read
 from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import ProxyNode
 
@@ -74,9 +75,8 @@ class WorkloadReports:
             applying = self._telemetries.applying(namespace, told_by, self._model.root_namespace)
 
             def find(collector: Collector) -> Collector | None:
-                if collector.cluster:
-                    return collector if collector.cluster in own else None
-                return self._find(namespace, collector)
+                found = self._find(namespace, collector) if collector.port else None
+                return found or (collector if collector.cluster in own else None)
 
             found = Directions(*(reachable(each, find) for each in self._reports.directions(applying)))
             self._known[namespace, told_by, own] = found
@@ -99,12 +99,11 @@ class WorkloadReports:
         return None
 
 
-def own_collectors(settings: ProxySettings, node: ProxyNode) -> tuple[str, ...]:
-    """The clusters of a proxy's bootstrap that take reports in: what the proxy says of itself, else what the mesh says
-    of all (Istio: envoyAccessLogService).
+def own_collectors(settings: ProxySettings, node: ProxyNode) -> frozenset[str]:
+    """The clusters of a proxy's bootstrap that take reports in: by what the proxy says of itself, else by what the mesh
+    says of all.
     """
     config = node.metadata.get("PROXY_CONFIG")
     if not isinstance(config, Mapping):
-        return (ACCESS_LOG_SERVICE,) if settings.log_service else ()
-    service = config.get("envoyAccessLogService")
-    return (ACCESS_LOG_SERVICE,) if isinstance(service, Mapping) and service.get("address") else ()
+        return settings.own_servers
+    return frozenset(own_servers(read(ProxyConfig, config) or ProxyConfig()))

@@ -9,6 +9,7 @@ import msgspec
 from pilotfish.api.capture_ports import INBOUND, OUTBOUND
 from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.api.networking.tls import ClientTLSSettings
+from pilotfish.api.proxyconfig import own_servers
 from pilotfish.mesh.default_policy import NOTHING_SAID, DefaultTrafficPolicy
 from pilotfish.mesh.locality import LocalitySetting, locality_setting, zone_setting
 from pilotfish.mesh.meshconfig import MeshConfig
@@ -80,8 +81,8 @@ class ProxySettings(Record):
     egress_proxy: str = ""
     """The cluster to which goes what is for no host of the mesh, instead of to where it is for."""
     http: HttpSettings = AS_EVER
-    log_service: bool = False
-    """Whether proxies that say nothing of themselves have an access log service in their bootstrap."""
+    own_servers: frozenset[str] = frozenset()
+    """The clusters that the bootstrap of proxies has which say nothing of themselves."""
     inbound_localhost: bool = False
     """Workloads listen on the loopback, and not at the address that connections come for."""
     inbound_stat_name: str = ""
@@ -100,7 +101,7 @@ class ProxySettings(Record):
     def collectors(self) -> frozenset[str]:
         """The hosts to which proxies report, in lower case: every proxy has them."""
         found = self.client.collectors() | self.server.collectors()
-        return frozenset(collector.host.lower() for collector in found if collector.host)
+        return frozenset(collector.host.lower() for collector in found if not collector.cluster)
 
     @property
     def catch_all_cluster(self) -> str:
@@ -197,7 +198,6 @@ def settings_of(mesh: MeshConfig, installed: ProxySettings = _DEFAULTS) -> Proxy
     Raises Invalid when `accessLogFormat` is to be JSON and is no object.
     """
     reports = Reports(mesh).directions(())
-    services = mesh.default_config.envoy_access_log_service
     zones = mesh.zone_aware_lb_setting
     return ProxySettings(
         client=reachable(reports.client, lambda _: None),
@@ -223,7 +223,7 @@ def settings_of(mesh: MeshConfig, installed: ProxySettings = _DEFAULTS) -> Proxy
         mutual_tls=mutual_tls_settings(mesh),
         mesh_ranges=installed.mesh_ranges,
         http=http_settings(mesh),
-        log_service=bool(services and services.address),
+        own_servers=frozenset(own_servers(mesh.default_config)),
         dynamic_dns=mesh.outbound_traffic_policy.mode == "ALLOW_ANY_DYNAMIC_DNS",
         unknown_tls=mesh.outbound_traffic_policy.tls,
         http_proxy_port=mesh.proxy_http_port,

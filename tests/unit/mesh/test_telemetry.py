@@ -289,6 +289,6 @@ def test_the_agent_of_the_default_config() -> None:
     mesh = "defaultConfig: {tracing: {zipkin: {address: 'zipkin.obs:9411'}, customTags: {a: {literal: {value: b}}}}}"
     found = directions(mesh=mesh).client.tracing
     assert found is not None
-    assert found.tracer == ZipkinTracer(Collector("zipkin.obs", 9411))
+    assert found.tracer == ZipkinTracer(Collector("zipkin.obs", 9411, cluster="zipkin"))
     assert found.tags == (Tag("a", "literal", "b"),)
     assert directions(mesh=mesh + "\nenableTracing: false").client.tracing is None

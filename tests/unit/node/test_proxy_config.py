@@ -310,3 +310,21 @@ def test_what_is_captured() -> None:
         captured(start("{interceptionMode: TPROXY}"))
     own = start("{interceptionMode: NONE}", annotations={"sidecar.istio.io/interceptionMode": "REDIRECT"})
     assert captured(own) is not None
+
+
+@pytest.mark.covers("MeshConfig.defaultConfig.tracing.tlsSettings")
+def test_agents_of_traces() -> None:
+    def clusters(config: str) -> dict[str, Any]:
+        found = start(config).bootstrap["static_resources"]["clusters"]
+        return {each["name"]: each for each in found if each["name"] not in ("agent", "xds-grpc")}
+
+    ((name, zipkin),) = clusters("{tracing: {zipkin: {address: 'out.test:9411'}}}").items()
+    assert name == "zipkin" and "transport_socket" not in zipkin
+    assert "typed_extension_protocol_options" not in zipkin, "HTTP/1.1"
+    secured = clusters("{tracing: {zipkin: {address: 'out.test:9411'}, tlsSettings: {mode: SIMPLE, sni: out.test}}}")
+    tls = secured["zipkin"]["transport_socket"]["typed_config"]
+    assert tls["sni"] == "out.test" and tls["common_tls_context"]["alpn_protocols"] == []
+    datadog = clusters("{tracing: {datadog: {address: '$(HOST_IP):8126'}}}")["datadog_agent"]
+    (endpoint,) = datadog["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["socket_address"] == {"address": "10.1.0.1", "port_value": 8126}
+    assert clusters("{tracing: {zipkin: {address: 'no-port'}}}") == {}

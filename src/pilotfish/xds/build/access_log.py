@@ -149,9 +149,10 @@ def _service(log: HttpLogService | TcpLogService) -> als_pb2.CommonGrpcAccessLog
 
 def grpc_service(collector: Collector) -> grpc_service_pb2.GrpcService:
     """gRPC to a host of the mesh, through its cluster; or to what a cluster of the proxy's bootstrap leads to."""
-    cluster = collector.cluster or names.outbound(collector.port, collector.host)
     return grpc_service_pb2.GrpcService(
-        envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=cluster, authority=collector.host)
+        envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(
+            cluster_name=names.leading_to(collector), authority=collector.host
+        )
     )
 
 

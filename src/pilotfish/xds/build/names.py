@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from typing import NamedTuple
 
+from pilotfish.mesh.reporting import Collector
+
 BLACK_HOLE = "BlackHoleCluster"
 PASSTHROUGH = "PassthroughCluster"
 DYNAMIC_DNS = "AllowAnyDynamicDNSCluster"
@@ -41,6 +43,11 @@ def server_name(cluster: str) -> str:
     Istio: BuildDNSSrvSubsetKey.
     """
     return cluster.replace("|", "_.")
+
+
+def leading_to(collector: Collector) -> str:
+    """The cluster of what takes reports in: of a host's port, or of the proxy's own bootstrap."""
+    return collector.cluster or outbound(collector.port, collector.host)
 
 
 def host_of(cluster: str) -> str:

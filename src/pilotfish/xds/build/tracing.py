@@ -96,7 +96,7 @@ def _tag(tag: Tag) -> custom_tag_pb2.CustomTag:
 
 def _tracer(tracer: Tracer) -> tuple[str, Message]:
     """The extension's name and its configuration."""
-    host, cluster = tracer.collector.host, names.outbound(tracer.collector.port, tracer.collector.host)
+    host, cluster = tracer.collector.host, names.leading_to(tracer.collector)
     match tracer:
         case ZipkinTracer():
             return "zipkin", _zipkin(tracer)
@@ -170,7 +170,7 @@ def _http(collector: Collector, path: str, headers: Pairs, timeout: float) -> ht
         ]
     )
     service.http_uri.uri = f"http://{collector.host}{path}"
-    service.http_uri.cluster = names.outbound(collector.port, collector.host)
+    service.http_uri.cluster = names.leading_to(collector)
     service.http_uri.timeout.CopyFrom(common.duration(timeout))
     return service
 
