@@ -36,7 +36,8 @@ from pilotfish.mesh.model import Model
 from pilotfish.store.memory import MemoryStore
 from pilotfish.xds import source
 from pilotfish.xds.feed import Feed
-from pilotfish.xds.generator import GATEWAY_LABEL, Generator
+from pilotfish.xds.generator import Generator
+from pilotfish.xds.groups import GATEWAY_LABEL
 from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import Changes, ProxyNode
 

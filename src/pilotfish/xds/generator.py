@@ -11,43 +11,27 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-import msgspec
-
-from pilotfish.api.demand import on_demand
 from pilotfish.api.protos import NAME_TABLE_TYPE
-from pilotfish.mesh.envoy_filters import Patch
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.meshconfig import ROOT_NAMESPACE
 from pilotfish.mesh.model import Change, Model, Touched
 from pilotfish.mesh.policies import BY_DEFAULT, Exports
-from pilotfish.mesh.records import WorkloadKey, labels_of
+from pilotfish.mesh.records import WorkloadKey
 from pilotfish.mesh.telemetry import Reports
-from pilotfish.xds.additions import Additions
-from pilotfish.xds.audience import Audience, scoped
+from pilotfish.xds.assembly import Assembly
 from pilotfish.xds.audit import Audit
-from pilotfish.xds.common import Common
 from pilotfish.xds.demand import Clock, Demands, User, kept_hosts
-from pilotfish.xds.edge import edge_of
 from pilotfish.xds.entries import Resources
-from pilotfish.xds.gateway import Gateway, GatewayGroup
 from pilotfish.xds.gateways import Gateways
 from pilotfish.xds.grants import Grants, GrantSpec
-from pilotfish.xds.idle import idle_time, report_interval, terms
-from pilotfish.xds.name_tables import NameTables
-from pilotfish.xds.node_ports import NodePorts
+from pilotfish.xds.groups import Groups, Shared, is_on_demand
+from pilotfish.xds.idle import idle_time, report_interval
 from pilotfish.xds.parts import Part, differences, merged, specs_of
-from pilotfish.xds.proxyless import Proxyless
-from pilotfish.xds.reporting import WorkloadReports, own_collectors
-from pilotfish.xds.scope import Scope
-from pilotfish.xds.selection import Selection
-from pilotfish.xds.settings import ProxySettings, of_proxy
-from pilotfish.xds.siblings import Siblings, discovers_itself
+from pilotfish.xds.reporting import WorkloadReports
+from pilotfish.xds.settings import ProxySettings
 from pilotfish.xds.source import CLUSTER, Changes, Held, ProxyNode, Resource
-from pilotfish.xds.workload import Inbound, InboundIndex, behind, workload_of
+from pilotfish.xds.workload import workload_of
 
-NO_PATCHES: tuple[Patch, ...] = ()
-GATEWAY_LABEL = "pilotfish.dev/gateway"
-SYSTEM_NAMESPACE = "kube-system"
 AUDIT = "PILOTFISH_AUDIT"
 """Environment variable: with "1" every change is checked against a configuration made from nothing; slow, for tests."""
 
@@ -59,7 +43,7 @@ class Proxy:
         self.node = node
         self.tell = tell
         self.parts: tuple[Part, ...] = ()
-        self.shared: Audience | GatewayGroup | None = None
+        self.shared: Shared | None = None
         """What it has in common with others, for a proxy that calls hosts of the mesh."""
         self.user: User | None = None
         """A sidecar on demand."""
@@ -120,35 +104,32 @@ class Generator:
         self.settings = settings or ProxySettings(cluster_domain=model.cluster_domain)
         self._proxies: MultiMap[Part, Proxy] = MultiMap()
         self.demands = Demands(model, clock, date)
-        self._scopes: dict[Audience, Scope] = {}
-        self._commons: dict[Audience, Common] = {}
-        self._proxyless: dict[Audience, Proxyless] = {}
-        self._name_tables: dict[bool, NameTables] = {}
-        self._node_ports: NodePorts | None = None
-        self.gateways = Gateways(model)
-        self._inbound = InboundIndex()
-        self._siblings: set[Siblings] = set()
+        self._assembly = Assembly(model, self.demands)
         self._at: MultiMap[WorkloadKey, Proxy] = MultiMap()
-        self._distinctions: tuple[frozenset[str], bool] = (frozenset(), False)
         self._reports = WorkloadReports(model)
+        self._groups = Groups(model, self._reports)
         checked = os.environ.get(AUDIT) == "1" if audit is None else audit
         self._audit = Audit() if checked else None
+
+    @property
+    def gateways(self) -> Gateways:
+        return self._assembly.gateways
 
     def connect(self, node: ProxyNode, on_change: Callable[[Changes], None]) -> Proxy:
         """The configuration of a node, by its type; one of a type that we do not know gets none."""
         proxy = Proxy(node, on_change, self)
-        if _on_demand(node):
+        if is_on_demand(node):
             proxy.user = self.demands.enter(node.ip, idle_time(node))
         elif node.type == "sidecar":
             self.demands.enter_eager(node.ip)
         self._enter(proxy)
-        self._look()
+        self._assembly.look()
         return proxy
 
     def disconnect(self, proxy: Proxy) -> None:
         """A proxy is gone."""
         self._leave(proxy)
-        self._look()
+        self._assembly.look()
         self.demands.forget(proxy)
         if proxy.user is not None:
             self.demands.leave(proxy.user)
@@ -176,7 +157,7 @@ class Generator:
 
     def report_interval(self, node: ProxyNode) -> float:
         """How many seconds pass between reports of what a proxy uses; 0: nobody is to report it."""
-        return report_interval(idle_time(node)) if _on_demand(node) else 0.0
+        return report_interval(idle_time(node)) if is_on_demand(node) else 0.0
 
     def used(self, node: ProxyNode, clusters: Collection[str]) -> None:
         """A sidecar has used these clusters (by their names in statistics) since the last report, and no others."""
@@ -199,7 +180,7 @@ class Generator:
             self._tell_apart(self._all())
         if self._audit is not None:
             self._audit.check(self.model, changes, self._proxies)
-            assert all(proxy.shared == self._shared(proxy.node) for proxy in self._all()), "a proxy is in a wrong group"
+            assert all(proxy.shared == self._shared(proxy) for proxy in self._all()), "a proxy is in a wrong group"
 
     def reconfigure(
         self,
@@ -219,7 +200,7 @@ class Generator:
         if settings != self.settings:
             self.settings = settings
             self._regroup(self._all())
-            self._look()
+            self._assembly.look()
         else:
             self._tell_apart(self._all())
 
@@ -240,99 +221,24 @@ class Generator:
     def _update(self, touched: Touched) -> None:
         if not touched:
             return
-        names = touched.names
-        updated: list[Part] = []
-        for scope in self._scopes.values():
-            scope.update(names, touched.secrets)
-            updated.append(scope)
-        users: list[User] = []
-        for common in self._commons.values():
-            selections = common.update(names, touched.secrets)
-            updated += [common, *selections]
-            users += (p.user for s in selections for p in self._proxies[s] if p.user is not None and p.user.waiting)
-        for proxyless in self._proxyless.values():
-            proxyless.update(names)
-            updated.append(proxyless)
-        for tables in self._name_tables.values():
-            tables.update(names)
-            updated.append(tables)
-        if self._node_ports is not None:
-            self._node_ports.update(touched.hosts)
-            updated.append(self._node_ports)
-        updated += self.gateways.update(touched)
-        updated += self._inbound.update(touched)
-        for siblings in self._siblings:
-            siblings.update(touched)
-            updated.append(siblings)
-        self._tell(updated)
-        for user in users:
-            self.demands.settle(user)
+        updated = self._assembly.update(touched)
+        self._tell(updated.parts)
+        for user in (p.user for s in updated.selections for p in self._proxies[s]):
+            if user is not None and user.waiting:
+                self.demands.settle(user)
         self.demands.update(touched)
-        self._tell_apart(self._told_apart(touched))
-        self._look()
-
-    def _look(self) -> None:
-        """Tell what of Secrets is needed, and what gateways cannot serve."""
-        scopes = (*self._scopes.values(), *(common.scope for common in self._commons.values()))
-        self.gateways.look(key for scope in scopes for key in scope.secrets.wanted)
+        if self._groups.may_change(touched, self.settings):
+            self._tell_apart(proxy for proxy in self._all() if proxy.shared is not None)
+        else:
+            self._tell_apart([proxy for key in touched.workloads for proxy in self._at[key]])
+        self._assembly.look()
 
     def _tell_apart(self, proxies: Iterable[Proxy]) -> None:
         """Look again at what proxies have in common with others."""
-        self._regroup([proxy for proxy in proxies if proxy.shared != self._shared(proxy.node)])
+        self._regroup([proxy for proxy in proxies if proxy.shared != self._shared(proxy)])
 
-    def _told_apart(self, touched: Touched) -> list[Proxy]:
-        """The proxies that may have something else in common with others than before."""
-        distinctions = self._distinguished()
-        if distinctions != self._distinctions or touched.sidecars or touched.envoy_filters:
-            self._distinctions = distinctions
-            return [proxy for proxy in self._all() if proxy.shared is not None]
-        return [proxy for key in touched.workloads for proxy in self._at[key]]
-
-    def _distinguished(self) -> tuple[frozenset[str], bool]:
-        """By what proxies are told apart: the labels, and whether where they are matters."""
-        policies, settings = self.model.policies, self.settings
-        label_keys = settings.locality.label_keys if settings.locality else frozenset()
-        ejects = settings.default_policy.outlier_detection is not None
-        by_place = self.model.by_place or ejects or (settings.locality is not None and settings.locality.always)
-        return policies.label_keys | label_keys, by_place
-
-    def _shared(self, node: ProxyNode) -> Audience | GatewayGroup | None:
-        """What of a proxy shapes what it knows of the mesh."""
-        if node.type not in ("sidecar", "grpc", "router") or _serves_node_ports(node):
-            return None
-        workload = self.model.workload(workload_of(node))
-        labels = workload.labels if workload else labels_of(node.labels)
-        label_keys, by_place = self._distinguished()
-        told_by = tuple((name, value) for name, value in labels if name in label_keys)
-        locality = workload.locality if workload and by_place else ""
-        settings, patches = self.settings, NO_PATCHES
-        if node.type != "grpc":
-            settings = self._reports.shaping(settings, node.namespace, labels, own_collectors(settings, node))
-            settings = of_proxy(settings, node)
-            patches = self.model.envoy_filters.of(node.namespace, labels, node.metadata)
-        # Labels are what the workload has, and not what the proxy says, where they decide which Secrets it gets.
-        ours = workload is not None and node.service_account in ("", workload.service_account)
-        audience = Audience(
-            node.namespace,
-            ":" in node.ip,
-            settings,
-            told_by,
-            locality=locality,
-            patches=patches,
-            gateway=node.type == "router",
-            vouched=ours,
-        )
-        if node.type != "router":
-            if (sidecar := self.model.sidecars.of(node.namespace, labels)) is not None:
-                settings = scoped(settings, sidecar)
-                audience = msgspec.structs.replace(audience, settings=settings, egress=sidecar.egress)
-            # Where an unknown destination is refused, so would be a host of the mesh that is reached without a lookup.
-            if not (_on_demand(node) and settings.on_demand):
-                return audience
-            ranges = tuple(filter(audience.reaches, settings.mesh_ranges))
-            return msgspec.structs.replace(audience, on_demand=terms(idle_time(node), ranges, settings.http))
-        pod = workload if workload is not None and ours else None
-        return GatewayGroup(audience, pod.labels if pod else (), pod.ports if pod else (), edge_of(node))
+    def _shared(self, proxy: Proxy) -> Shared | None:
+        return self._groups.shared(proxy.node, self.settings)
 
     def _tell(self, updated: Iterable[Part]) -> None:
         """Each proxy hears once; proxies that share all that changed hear the same object."""
@@ -349,58 +255,12 @@ class Generator:
     # Who has which parts
 
     def _enter(self, proxy: Proxy) -> None:
-        proxy.shared = self._shared(proxy.node)
+        proxy.shared = self._shared(proxy)
         if proxy.shared is not None:
             self._at.add(workload_of(proxy.node), proxy)
-        proxy.parts = self._parts(proxy)
+        proxy.parts = self._assembly.parts_of(proxy.node, proxy.shared, proxy.user, proxy.grants, self.settings)
         for part in proxy.parts:
             self._proxies.add(part, proxy)
-
-    def _parts(self, proxy: Proxy) -> tuple[Part, ...]:
-        node = proxy.node
-        ipv6 = ":" in node.ip
-        shared = proxy.shared
-        if isinstance(shared, GatewayGroup):
-            return self.gateways.part(shared), *self._additions(shared.audience, gateway=True)
-        if node.type == "sidecar" and shared is not None:
-            labels = labels_of(node.labels)
-            inbound = Inbound(workload_of(node), node.ip, labels, shared, self.model, behind(node))
-            self._inbound.put(inbound)
-            alike = [Siblings(workload_of(node), node.ip, labels, self.model)] if discovers_itself(node) else []
-            self._siblings.update(alike)
-            return *self._outbound(shared, proxy.user), inbound, *alike, *self._additions(shared, gateway=False)
-        if node.type == "grpc" and shared is not None:
-            if shared not in self._proxyless:
-                self._proxyless[shared] = Proxyless(shared, self.model)
-            return (self._proxyless[shared],)
-        if _serves_node_ports(node):
-            if self._node_ports is None:
-                self._node_ports = NodePorts(self.settings, self.model)
-            return (self._node_ports,)
-        if node.type == "dns":
-            if ipv6 not in self._name_tables:
-                self._name_tables[ipv6] = NameTables(self.model, ipv6=ipv6)
-            return self._name_tables[ipv6], proxy.grants
-        return ()
-
-    def _additions(self, audience: Audience, *, gateway: bool) -> tuple[Part, ...]:
-        patches = audience.patches
-        return (Additions(patches, gateway=gateway),) if patches else ()
-
-    def _outbound(self, audience: Audience, user: User | None) -> tuple[Part, ...]:
-        if user is not None:
-            self.demands.keep(user)
-        if user is None or audience.on_demand is None:
-            if user is not None:
-                user.selection = None
-            if audience not in self._scopes:
-                self._scopes[audience] = Scope(audience, self.model)
-            return (self._scopes[audience],)
-        if audience not in self._commons:
-            self._commons[audience] = Common(audience, self.model)
-        common = self._commons[audience]
-        user.selection = Selection(common, user.hostnames, user.reached)
-        return user.selection, common
 
     def _leave(self, proxy: Proxy) -> None:
         """What no proxy has any more is forgotten."""
@@ -408,35 +268,6 @@ class Generator:
         proxy.shared = None
         for part in proxy.parts:
             self._proxies.remove(part, proxy)
-            if self._proxies.count(part):
-                continue
-            match part:
-                case Scope():
-                    del self._scopes[part.audience]
-                case Common():
-                    del self._commons[part.audience]
-                case Selection():
-                    part.close()
-                case Proxyless():
-                    del self._proxyless[part.audience]
-                case NameTables():
-                    del self._name_tables[part.ipv6]
-                case NodePorts():
-                    self._node_ports = None
-                case Inbound():
-                    self._inbound.discard(part)
-                case Gateway():
-                    self.gateways.discard(part)
-                case Siblings():
-                    self._siblings.discard(part)
+            if not self._proxies.count(part):
+                self._assembly.forget(part)
         proxy.parts = ()
-
-
-def _on_demand(node: ProxyNode) -> bool:
-    return node.type == "sidecar" and on_demand(node.metadata)
-
-
-def _serves_node_ports(node: ProxyNode) -> bool:
-    """Whether it is a node's own gateway: where certificates are asked for, a pod of the system's namespace."""
-    ours = not node.service_account or node.namespace == SYSTEM_NAMESPACE
-    return node.type == "router" and node.labels.get(GATEWAY_LABEL) == "node" and ours

@@ -439,7 +439,7 @@ def test_random_changes_and_lookups(seed: int) -> None:
     for watcher in (dns, *(w for pair in pairs for w in pair)):
         watcher.config.close()
     assert list(generator._proxies) == []
-    assert generator._commons == {}
+    assert generator._assembly.empty
 
 
 LOOKED_UP = ("h.test", "H.Test", "s0.a", "*.w.test", *(f"s{i}.{n}.svc.cluster.local" for i in range(4) for n in "ab"))
@@ -507,7 +507,7 @@ def test_equal_proxies_share_and_nothing_stays_behind() -> None:
     second.close()
     first.close()
     assert list(generator._proxies) == []
-    assert generator._scopes == {}
+    assert generator._assembly.empty
     del first, second
     gc.collect()
     left = [spec for spec in entries._entries if getattr(spec, "name", "").startswith("outbound|")]
