@@ -115,6 +115,10 @@ class Driver:
         self._proxies: list[Proxy] = []
         self._objects: dict[tuple[str, str, str], Object] = {}
 
+    def looking_up(self, name: str = "client", ip: str = "10.0.0.9", **labels: str) -> Proxy:
+        """A sidecar that has everything, whose workload knows the addresses that are allocated to hosts."""
+        return self.sidecar(name, ip=ip, metadata={"DNS_CAPTURE": "true", "PILOTFISH_CONFIG": "eager"}, **labels)
+
     def sidecar(
         self,
         name: str = "client",

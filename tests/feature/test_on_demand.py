@@ -84,7 +84,7 @@ def test_before_any_lookup_a_proxy_has_the_ports_of_http_and_no_host(mesh: Any, 
 
 def test_a_lookup_adds_the_hosts_own_resources_as_everybody_else_has_them(mesh: Any) -> None:
     mesh.apply(TWO_HOSTS)
-    proxy, eager = on_demand(mesh), mesh.sidecar("eager", ip="10.0.0.10")
+    proxy, eager = on_demand(mesh), mesh.looking_up("eager", ip="10.0.0.10")
     look_up(mesh, "orders.mesh")
     assert proxy.told() == {
         "clusters": {"outbound|80||orders.mesh", "outbound|5432||orders.mesh"},

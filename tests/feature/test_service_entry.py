@@ -160,7 +160,7 @@ def test_two_entries_for_one_host(mesh: Any) -> None:
 
 
 def test_allocated_addresses_belong_to_their_host(mesh: Any) -> None:
-    proxy, dns = mesh.sidecar(), mesh.dns()
+    proxy, dns = mesh.looking_up(), mesh.dns()
     status = "status: {addresses: [{value: 240.240.0.1, host: a.test}, {value: 240.240.0.2, host: b.test}]}"
     spec = "hosts: [a.test, b.test], resolution: STATIC, ports: [{number: 9, name: tcp, protocol: TCP}]"
     mesh.apply(entry(spec, status=status))
@@ -170,3 +170,21 @@ def test_allocated_addresses_belong_to_their_host(mesh: Any) -> None:
     }
     assert clusters == {"240.240.0.1_9": "outbound|9||a.test", "240.240.0.2_9": "outbound|9||b.test"}
     assert dns.get("names", "*/b.test")["table"]["b.test"]["ips"] == ["240.240.0.2"]
+
+
+def test_who_looks_names_up_elsewhere_knows_no_allocated_address(mesh: Any) -> None:
+    """TLS is told by its server name there, requests by their host: connections come for what the names really are."""
+    proxy, looking_up = mesh.sidecar(), mesh.looking_up("capturing", ip="10.0.0.10")
+    ports = "[{number: 443, name: tls, protocol: TLS}, {number: 80, name: http, protocol: HTTP}]"
+    status = "status: {addresses: [{value: 240.240.0.1, host: a.test}]}"
+    mesh.apply(entry(f"hosts: [a.test], resolution: STATIC, ports: {ports}", status=status))
+    [chain] = proxy.get("listeners", "0.0.0.0_443")["filter_chains"]
+    assert chain["filter_chain_match"] == {"server_names": ["a.test"]}
+    assert chain["filters"][0]["typed_config"]["cluster"] == "outbound|443||a.test"
+    assert "240.240.0.1_443" not in proxy.names("listeners")
+    assert proxy.get("routes", "80")["virtual_hosts"][0]["domains"] == ["a.test", "a.test."]
+
+    assert "0.0.0.0_443" not in looking_up.names("listeners")
+    [chain] = looking_up.get("listeners", "240.240.0.1_443")["filter_chains"]
+    assert "filter_chain_match" not in chain
+    assert looking_up.get("routes", "80")["virtual_hosts"][0]["domains"] == ["a.test", "a.test.", "240.240.0.1"]

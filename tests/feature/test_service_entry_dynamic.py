@@ -89,7 +89,7 @@ def test_http2_and_grpc(mesh: Any) -> None:
 
 def test_tls(mesh: Any, load: Any) -> None:
     """By the server name; at the address that was allocated, or at any."""
-    proxy = mesh.sidecar()
+    proxy = mesh.looking_up()
     port = "{number: 443, name: tls, protocol: TLS, targetPort: 8443}"
     mesh.apply(entry("wild.test", port, address="240.240.0.9") + entry("other.test", port, "other"))
     for name, host in (("240.240.0.9_443", "*.wild.test"), ("0.0.0.0_443", "*.other.test")):

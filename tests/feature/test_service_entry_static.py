@@ -428,7 +428,7 @@ HOST = "outbound|50000||AppMeshClient.mesh"
 
 
 def test_who_calls_the_host(mesh: Any, load: Any) -> None:
-    proxy = mesh.sidecar()
+    proxy = mesh.looking_up()
     assert proxy.names("listeners") == {"virtualOutbound", "virtualInbound"}
     assert proxy.get("listeners", "virtualOutbound") == load(VIRTUAL_OUTBOUND)
     assert proxy.names("clusters") == ALWAYS

@@ -155,12 +155,13 @@ INVALID_ANNOTATION = MessageType("InvalidAnnotation", "IST0125", _W, "The annota
 NO_MATCHING_WORKLOADS = MessageType("NoMatchingWorkloadsFound", "IST0127", _W, "No workload has the labels {}")
 NO_SERVER_VERIFICATION = MessageType(
     "NoServerCertificateVerificationDestinationLevel", "IST0128", _W,
-    "DestinationRule {} of the namespace {} begins TLS ({}) without caCertificates: whoever answers as {} is trusted.",
+    "DestinationRule {} of the namespace {} begins TLS ({}) without caCertificates: whoever has a certificate for {} "
+    "from one of the system's CAs is trusted.",
 )  # fmt: skip
 NO_SERVER_VERIFICATION_ON_PORT = MessageType(
     "NoServerCertificateVerificationPortLevel", "IST0129", _W,
-    "DestinationRule {} of the namespace {} begins TLS ({}) without caCertificates: whoever answers as {} at port {} "
-    "is trusted.",
+    "DestinationRule {} of the namespace {} begins TLS ({}) without caCertificates: whoever has a certificate for {}, "
+    "at port {}, from one of the system's CAs is trusted.",
 )  # fmt: skip
 UNREACHABLE_RULE = MessageType("VirtualServiceUnreachableRule", "IST0130", _W, "The rule {} is never used: {}.")
 INEFFECTIVE_MATCH = MessageType(

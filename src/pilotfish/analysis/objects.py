@@ -12,7 +12,13 @@ from pilotfish.api.kinds import SIDECAR, VIRTUAL_SERVICE
 from pilotfish.api.networking import VirtualService
 
 _NEGATIVE = frozenset(
-    {"pilotfish.dev/Accepted", "pilotfish.dev/Applied", "pilotfish.dev/Honoured", "istio.io/WaypointBound"}
+    {
+        "pilotfish.dev/Accepted",
+        "pilotfish.dev/Applied",
+        "pilotfish.dev/Honoured",
+        "pilotfish.dev/Served",
+        "istio.io/WaypointBound",
+    }
 )
 """Conditions that say that something is wrong when they are False."""
 
@@ -59,7 +65,9 @@ def deprecated_fields(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def conditions(snapshot: Snapshot) -> Iterator[Message]:
-    """Objects of whose status a condition says that a proxy refuses them, or that a part of them has no effect."""
+    """Objects of whose status a condition says that a proxy refuses them, that a gateway cannot serve a part of
+    them, or that a part has no effect.
+    """
     for _, obj in snapshot.every():
         status = getattr(obj, "status", None)
         for condition in getattr(status, "conditions", ()):

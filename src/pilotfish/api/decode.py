@@ -117,20 +117,28 @@ def encode(obj: Object) -> Document:
 
 def _explain(what: str) -> str:
     if found := _EXPECTED.search(what):
-        words = {
-            "str": "a string",
-            "int": "a whole number",
-            "bool": "true or false",
-            "object": "an object",
-            "array": "a list",
-        }
-        wanted, got = (
-            words.get(w, w.replace("|", "or").replace("null", "nothing")) for w in (found["wanted"], found["got"])
-        )
-        return f"Invalid value: expected {wanted}, got {got}"
+        # That a field which may be left out may be null too is nothing that the reader asked for.
+        wanted = [name for name in found["wanted"].split(" | ") if name != "null"] or ["null"]
+        return f"Invalid value: expected {' or '.join(map(_in_words, wanted))}, got {_in_words(found['got'])}"
     if found := re.search(r"missing required field `([^`]*)`", what):
         return f"Required value: {found[1]} is missing"
     return f"Invalid value: {what}"
+
+
+_WORDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "nothing",
+}
+"""What msgspec calls the types of JSON, for readers."""
+
+
+def _in_words(name: str) -> str:
+    return _WORDS.get(name, name)
 
 
 def unknown_fields(cls: type[Struct], document: Mapping[str, Any], path: str = "") -> Iterator[FieldError]:

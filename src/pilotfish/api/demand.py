@@ -54,9 +54,13 @@ def chosen(metadata: Mapping[str, Any], annotation: str, key: str) -> str:
     return str(annotations.get(annotation, by_default)) if isinstance(annotations, Mapping) else by_default
 
 
+def captures_dns(metadata: Mapping[str, Any]) -> bool:
+    """Whether what a workload looks up comes to the mesh's DNS. `metadata` is its proxy's."""
+    return str(metadata.get("DNS_CAPTURE", "")).lower() in ("true", "1")
+
+
 def on_demand(metadata: Mapping[str, Any]) -> bool:
     """Whether a sidecar gets its configuration on demand: its workload's lookups are seen, and neither its pod (by
     annotation) nor its ProxyConfig (by metadata) asks for everything at once.
     """
-    captured = str(metadata.get("DNS_CAPTURE", "")).lower() in ("true", "1")
-    return captured and chosen(metadata, CONFIG_ANNOTATION, CONFIG_METADATA) != EAGER
+    return captures_dns(metadata) and chosen(metadata, CONFIG_ANNOTATION, CONFIG_METADATA) != EAGER

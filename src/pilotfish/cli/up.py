@@ -253,7 +253,8 @@ def _done(what: str) -> None:
 
 
 def _ready(home: Home) -> None:
-    click.echo(f"\n  export KUBECONFIG={home.kubeconfig}\n  kubectl get pods -A\n\nStop with: pilotfish down")
+    chosen = "" if home == Home.default() else f" --home {home.path}"
+    click.echo(f"\n  export KUBECONFIG={home.kubeconfig}\n  kubectl get pods -A\n\nStop with: pilotfish{chosen} down")
 
 
 def _stay(home: Home) -> None:

@@ -187,6 +187,11 @@ class Service(Record):
         """A Kubernetes service without an address of its own."""
         return self.registry is Registry.KUBERNETES and self.resolution is Resolution.PASSTHROUGH
 
+    @property
+    def allocated(self) -> bool:
+        """Whether its addresses were allocated to a ServiceEntry that lists none."""
+        return self.registry is Registry.EXTERNAL and not self.literal
+
     def visible_in(self, namespace: str) -> bool:
         """Whether proxies of a namespace see this host (Istio: exportTo)."""
         return visible(self.export_to, self.namespace, namespace)

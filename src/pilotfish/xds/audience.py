@@ -11,7 +11,7 @@ from pilotfish.mesh.hostnames import resolve
 from pilotfish.mesh.imports import Egress, SidecarScope
 from pilotfish.mesh.locality import Client
 from pilotfish.mesh.policies import Viewer
-from pilotfish.mesh.records import Labels, Record
+from pilotfish.mesh.records import Labels, Record, Service
 from pilotfish.xds.build import names
 from pilotfish.xds.build.on_demand import OnDemand
 from pilotfish.xds.settings import ProxySettings
@@ -60,6 +60,12 @@ class Audience(Record):
     def wildcard(self) -> str:
         """The address that stands for any."""
         return "::" if self.ipv6 else "0.0.0.0"
+
+    def addresses(self, service: Service) -> tuple[str, ...]:
+        """The addresses and ranges by which workloads know a service, of either IP family. Those that were allocated
+        to it the mesh's DNS alone tells: whose lookups go elsewhere connects to others (Istio: GetAddressForProxy).
+        """
+        return service.addresses if self.settings.dns_capture or not service.allocated else ()
 
     def reaches(self, address: str) -> bool:
         """Whether an address or range is of the audience's IP family."""

@@ -172,7 +172,7 @@ def announced(seen: Seen, audience: Audience) -> bool:
 
 def _bound(service: Service, audience: Audience) -> tuple[str, ...]:
     """The single addresses at which a service has listeners of its own."""
-    return tuple(a for a in service.addresses if "/" not in a and audience.reaches(a))
+    return tuple(a for a in audience.addresses(service) if "/" not in a and audience.reaches(a))
 
 
 def _claims(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
@@ -221,10 +221,11 @@ def _captured(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> 
         ]
     else:
         found = [claim(address, *_chains(seen, service, port, audience)) for address in _bound(service, audience)]
-        ranges = tuple(sorted(a for a in service.addresses if "/" in a and audience.reaches(a)))
+        addresses = audience.addresses(service)
+        ranges = tuple(sorted(a for a in addresses if "/" in a and audience.reaches(a)))
         if ranges:
             found.append(claim(wildcard, *_chains(seen, service, port, audience, ranges)))
-        elif not service.addresses:
+        elif not addresses:
             found.append(claim(wildcard, *_chains(seen, service, port, audience, anywhere=True)))
     return [c for c in found if c.address != wildcard or not audience.settings.reserved(c.port)]
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from pilotfish.api.capture_ports import INBOUND, OUTBOUND
+from pilotfish.api.demand import captures_dns
 from pilotfish.api.networking.connection_pool import TcpKeepalive
 from pilotfish.api.networking.tls import ClientTLSSettings
 from pilotfish.api.proxyconfig import own_servers
@@ -97,6 +98,9 @@ class ProxySettings(Record):
     http_proxy_port: int = 0
     """Where sidecars take requests as HTTP proxies do; 0: nowhere."""
 
+    dns_capture: bool = True
+    """Whether workloads look names up in the mesh, and so know the addresses that are allocated to hosts."""
+
     @property
     def collectors(self) -> frozenset[str]:
         """The hosts to which proxies report, in lower case: every proxy has them."""
@@ -180,6 +184,7 @@ def of_proxy(settings: ProxySettings, node: ProxyNode) -> ProxySettings:
         "http": http_settings_of(settings.http, node),
         "outbound_port": _number(node.metadata.get(OUTBOUND)) or settings.outbound_port,
         "inbound_port": _number(node.metadata.get(INBOUND)) or settings.inbound_port,
+        "dns_capture": captures_dns(node.metadata),
     }
     changed = {name: value for name, value in told.items() if value != getattr(settings, name)}
     return msgspec.structs.replace(settings, **changed) if changed else settings

@@ -155,6 +155,8 @@ status: {conditions: [{type: pilotfish.dev/Accepted, status: "STATUS", reason: R
     [found] = analyse(text.replace("STATUS", "False"))
     assert (found.code, found.arguments) == ("IST0171", ("pilotfish.dev/Accepted", "Refused", "no such thing"))
     assert analyse(text.replace("STATUS", "True")) == []
+    unserved = text.replace("STATUS", "False").replace("Accepted", "Served")
+    assert [found.arguments[0] for found in analyse(unserved)] == ["pilotfish.dev/Served"]
 
 
 def test_every_message_has_a_place_for_its_arguments() -> None:

@@ -89,12 +89,11 @@ def namespaced_host(path: str, text: str, *, gateway: bool) -> Iterator[FieldErr
         yield invalid(path, text, f'"{namespace}" is no namespace; use a name, "." for this one or "*" for all')
     if gateway and is_ip(host):
         return
-    if host != "*" and "." not in host:
-        yield invalid(
-            path, text, f'"{host}" is a short name; write it in full, such as "{host}.{{namespace}}.svc.cluster.local"'
-        )
-    elif fault := host_fault(host, wildcard=True):
+    if fault := host_fault(host, wildcard=True):
         yield invalid(path, text, fault)
+    elif host != "*" and "." not in host:
+        full = f"{host}.default.svc.cluster.local"
+        yield invalid(path, text, f'"{host}" is a short name; write it in full, such as "{full}"')
     elif "*" in host and host != "*" and not host.startswith("*."):
         yield invalid(path, text, 'a wildcard is a whole label here, such as "*.example.com"')
 

@@ -37,7 +37,8 @@ def test_what_istio_accepts_is_accepted(spec, faults):
     [
         ({}, "spec.servers", "at least one"),
         (a_server(hosts=[]), "spec.servers[0].hosts", '"*" is any'),
-        (a_server(hosts=["short"]), "spec.servers[0].hosts[0]", "short name"),
+        (a_server(hosts=["short"]), "spec.servers[0].hosts[0]", "short.default.svc.cluster.local"),
+        (a_server(hosts=["a b"]), "spec.servers[0].hosts[0]", 'label "a b"'),
         (a_server(hosts=["a.*.com"]), "spec.servers[0].hosts[0]", 'label "*"'),
         (a_server(hosts=["*-a.com"]), "spec.servers[0].hosts[0]", "whole label"),
         (a_server(hosts=["a_b/a.com"]), "spec.servers[0].hosts[0]", "no namespace"),
