@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilotfish.api.pods import Container, Pod
+from pilotfish.api.proxy_files import PROXY_DIRECTORY
 from pilotfish.node import proxy
 from pilotfish.node.capture import PROXY_ID
 from pilotfish.node.environment import DEFAULT_PATH, ConfigError, expand
@@ -25,7 +26,7 @@ def container_spec(
     is_proxy = proxy.proxy_container(pod) == container
     uid, gid, groups = _user(pod, container, PROXY_ID if is_proxy else None)
     full = {
-        "PATH": DEFAULT_PATH,
+        "PATH": f"{PROXY_DIRECTORY}:{DEFAULT_PATH}" if is_proxy else DEFAULT_PATH,
         "HOSTNAME": hostname,
         "HOME": _home(uid),
         **(image.env if image else {}),

@@ -172,7 +172,7 @@ class Keeper:
     async def _run_hook(self, hook: LifecycleHandler) -> Outcome:
         if not (self._is_proxy and self._holds()):
             return await probes.attempt(self._target(), hook, None)
-        # There is no pilot-agent in a pod of ours: the node waits in its place.
+        # The node waits in pilot-agent's place: it need not start a program for it.
         ready = Probe(http_get=proxy.ready_action())
         deadline = asyncio.get_running_loop().time() + PROXY_WAIT
         delay = probes.FIRST_INTERVAL

@@ -22,7 +22,7 @@ from pilotfish.api.peer import CANONICAL_NAME
 from pilotfish.api.pods import Container, HTTPGetAction, Pod
 from pilotfish.api.proxy_files import PROXY_DIRECTORY
 from pilotfish.api.proxyconfig import ProxyConfig
-from pilotfish.node import bootstrap
+from pilotfish.node import bootstrap, pilotagent
 from pilotfish.node.bootstrap import ProxyBootstrap
 from pilotfish.node.capture import PROXY_ID
 from pilotfish.node.images import is_proxy_image, normalise
@@ -38,6 +38,7 @@ ENVOY = "/run/pilotfish/envoy"
 
 ADMIN_SOCKET = "admin.sock"
 BOOTSTRAP_FILE = "envoy.json"
+PILOT_AGENT, INTERPRETER = "pilot-agent", "#!/usr/bin/env -S python3 -I"
 RELAY_NAME = "pilotfish/xds"
 
 LOG_FORMAT = "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v\tthread=%t"
@@ -266,10 +267,12 @@ def write_certificate(folder: PodFolder, certificate: Certificate) -> None:
 
 
 def write_bootstrap(folder: PodFolder, record: ProxyBootstrap) -> None:
-    """Render the files with which Envoy starts."""
+    """Render the files with which Envoy starts, and put the program beside them by which users ask it."""
     files = {BOOTSTRAP_FILE: bootstrap.render(record), **bootstrap.secret_files(record.files)}
     for name, content in files.items():
         _write(folder.proxy / name, msgspec.json.format(msgspec.json.encode(content), indent=2))
+    program = f"{INTERPRETER}\n{Path(pilotagent.__file__).read_text()}"
+    write_private(folder.proxy / PILOT_AGENT, program, 0o750, group=PROXY_ID)
 
 
 def _write(path: Path, content: str | bytes) -> None:
