@@ -14,6 +14,7 @@ from pilotfish.analysis import (
     objects,
     selectors,
     services,
+    telemetry,
     virtualservice,
 )
 from pilotfish.analysis.messages import Message
@@ -59,7 +60,7 @@ ANALYZERS = (
     Analyzer(
         "telemetry.DefaultSelectorAnalyzer", "Telemetries that all select every pod", selectors.TELEMETRIES.for_all
     ),
-    Analyzer("telemetry.ProviderAnalyzer", "Telemetries without providers", selectors.telemetry_providers),
+    Analyzer("telemetry.ProviderAnalyzer", "Providers of Telemetries", telemetry.providers),
     Analyzer("telemetry.SelectorAnalyzer", "Selectors of Telemetries", selectors.TELEMETRIES.selectors),
     Analyzer(
         "virtualservice.ConflictingMeshGatewayHostsAnalyzer",

@@ -95,14 +95,3 @@ def sidecars(snapshot: Snapshot) -> Iterator[Message]:
     """Both, of Sidecars."""
     yield from SIDECARS.selectors(snapshot)
     yield from SIDECARS.for_all(snapshot)
-
-
-def telemetry_providers(snapshot: Snapshot) -> Iterator[Message]:
-    """Access logging without a provider, where the mesh has no default one either."""
-    if snapshot.mesh.default_providers.access_logging:
-        return
-    for obj in snapshot.of(TELEMETRY):
-        for position, logging in enumerate(obj.spec.access_logging):
-            if not logging.disabled and not logging.providers:
-                at = ("spec", "accessLogging", position)
-                yield messages.INVALID_TELEMETRY_PROVIDER.about(obj, obj.name, obj.namespace, at=at)

@@ -44,26 +44,3 @@ def test_several_that_select_all(analyse: Any, shop: str, kind: str) -> None:
     found = analyse(shop, selecting(kind, "one"), selecting(kind, "two"), code=CODES[kind][1])
     assert [f.arguments for f in found] == [("one, two", "shop"), ("one, two", "shop")]
     assert analyse(shop, selecting(kind, "one"), code=CODES[kind][1]) == []
-
-
-MESH = """
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: istio, namespace: istio-system}
-data: {mesh: "defaultProviders: {accessLogging: [envoy]}"}
-"""
-LOGGING = """
-apiVersion: telemetry.istio.io/v1
-kind: Telemetry
-metadata: {name: logs, namespace: shop}
-spec: {accessLogging: [LOGGING]}
-"""
-
-
-def test_telemetry_without_a_provider(analyse: Any, shop: str) -> None:
-    logs = LOGGING.replace("LOGGING", "{filter: {expression: 'true'}}")
-    [found] = analyse(shop, logs, code="IST0157")
-    assert found.arguments == ("logs", "shop")
-    assert analyse(shop, MESH, logs, code="IST0157") == []
-    for given in ("{providers: [{name: envoy}]}", "{disabled: true}"):
-        assert analyse(shop, LOGGING.replace("LOGGING", given), code="IST0157") == []
