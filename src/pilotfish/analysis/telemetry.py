@@ -8,6 +8,7 @@ from pilotfish.analysis import messages
 from pilotfish.analysis.messages import Message
 from pilotfish.analysis.snapshot import Snapshot
 from pilotfish.api.kinds import TELEMETRY
+from pilotfish.api.telemetry import ProviderRef, TelemetrySpec
 from pilotfish.mesh.providers import with_built_in
 
 
@@ -32,15 +33,19 @@ def _unknown(snapshot: Snapshot) -> Iterator[Message]:
     """Names of providers that nobody has defined: nothing is reported to them."""
     known = with_built_in(snapshot.mesh.extension_providers)
     for obj in snapshot.of(TELEMETRY):
-        spec = obj.spec
-        for field, reports in (
-            ("accessLogging", spec.access_logging),
-            ("metrics", spec.metrics),
-            ("tracing", spec.tracing),
-        ):
-            for position, report in enumerate(reports):
-                for number, provider in enumerate(report.providers):
-                    if provider.name.lower() not in known:
-                        at = ("spec", field, position, "providers", number, "name")
-                        what = "extension provider (of MeshConfig)"
-                        yield messages.REFERENCED_RESOURCE_NOT_FOUND.about(obj, what, provider.name, at=at)
+        for field, position, named in _named(obj.spec):
+            for number, provider in enumerate(named):
+                if provider.name.lower() not in known:
+                    at = ("spec", field, position, "providers", number, "name")
+                    what = "extension provider (of MeshConfig)"
+                    yield messages.REFERENCED_RESOURCE_NOT_FOUND.about(obj, what, provider.name, at=at)
+
+
+def _named(spec: TelemetrySpec) -> Iterator[tuple[str, int, tuple[ProviderRef, ...]]]:
+    """The providers of each report: (its field and its place there, their names)."""
+    for position, logging in enumerate(spec.access_logging):
+        yield "accessLogging", position, logging.providers
+    for position, metrics in enumerate(spec.metrics):
+        yield "metrics", position, metrics.providers
+    for position, tracing in enumerate(spec.tracing):
+        yield "tracing", position, tracing.providers

@@ -108,6 +108,8 @@ def _property(field: shapes.Field, schemas: Document) -> Document:
 
 def _of(shape: Any, schemas: Document) -> Document:
     match shape:
+        case shapes.Metadata():  # what else is known of a type: what its values are, in words
+            return {**_of(shape.type, schemas), **(shape.extra_json_schema or {})}
         case shapes.StructType():
             return {"$ref": f"#/components/schemas/{_add_schema(_ours(shape.cls), schemas)}"}
         case shapes.ListType() | shapes.VarTupleType():

@@ -259,6 +259,18 @@ def test_openapi_declares_field_validation_and_resolves(api: Any) -> None:
         assert {reference.rpartition("/")[2] for reference in references} <= schemas.keys()
 
 
+def test_openapi_tells_types_and_what_their_values_are(api: Any) -> None:
+    """As `kubectl explain` shows them."""
+    with api.client() as http:
+        index = http.get("/openapi/v3").json()["paths"]
+        schemas = http.get(index["apis/networking.istio.io/v1"]["serverRelativeURL"]).json()["components"]["schemas"]
+    detection = next(s for name, s in schemas.items() if name.endswith(".OutlierDetection"))["properties"]
+    assert detection["interval"]["type"] == "string" and "1h30m" in detection["interval"]["description"]
+    assert detection["consecutive5xxErrors"]["type"] == "integer"
+    assert detection["splitExternalLocalOriginErrors"] == {"type": "boolean"}
+    assert detection["outlierDetectionHttpErrorCodes"]["items"]["type"] == "integer"
+
+
 def find_references(value: Any) -> list[str]:
     if isinstance(value, dict):
         here = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
