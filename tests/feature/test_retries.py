@@ -99,3 +99,33 @@ def test_a_policy_that_cannot_be_is_refused() -> None:
     with pytest.raises(Invalid, match=r"defaultHttpRetryPolicy\.retryOn"):
         read_mesh_config("defaultHttpRetryPolicy: {attempts: 1, retryOn: sometimes}")
     assert "defaultHttpRetryPolicy" not in NOT_HONOURED
+
+
+def test_requests_that_are_hashed_are_tried_where_they_were(mesh: Any) -> None:
+    """Unless a VirtualService asks for another host: the hash means no other."""
+    client, gateway = mesh.sidecar(), mesh.gateway()
+
+    def elsewhere(proxy: Any, routes: str = "80", name: str = "routed.default.svc.cluster.local:80") -> bool:
+        (host,) = (h for h in proxy.get("routes", routes)["virtual_hosts"] if h["name"] == name)
+        return "retry_host_predicate" in host["routes"][0]["route"]["retry_policy"]
+
+    def both() -> tuple[bool, bool]:
+        return elsewhere(client), elsewhere(gateway, "http.80", "routed.default.svc.cluster.local:80")
+
+    mesh.apply(HOSTS)
+    assert both() == (True, True)
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: routed}
+spec: {host: routed, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-user}}}}
+""")
+    assert both() == (False, False)
+    asked = "retries: {attempts: 1, retryIgnorePreviousHosts: true}, route: [{destination: {host: routed}}]"
+    mesh.apply(f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: routed}}
+spec: {{hosts: [routed], gateways: [mesh, edge], http: [{{{asked}}}]}}
+""")
+    assert both() == (True, True)

@@ -574,3 +574,45 @@ spec:
     mesh.delete("Pod", "web-7d4-x")
     [locality] = proxy.get("endpoints", "outbound|80||web.test")["endpoints"]
     assert all("metadata" not in endpoint for endpoint in locality["lb_endpoints"])
+
+
+def test_what_spans_are_called(mesh: Any) -> None:
+    """The host and port where requests go, else the VirtualService; and the path. Nothing where there are no spans."""
+    web = """
+apiVersion: v1
+kind: Service
+metadata: {name: named}
+spec: {clusterIP: 10.1.0.77, ports: [{name: http, port: 8077}]}
+"""
+    named = "named.default.svc.cluster.local"
+    proxy = started(mesh, "tracing: [{providers: [{name: otel}]}]")
+    mesh.apply(web)
+
+    def operations() -> list[str]:
+        (host,) = (h for h in proxy.get("routes", "8077")["virtual_hosts"] if h["name"] == f"{named}:8077")
+        return [route.get("decorator", {}).get("operation", "") for route in host["routes"]]
+
+    assert operations() == [f"{named}:8077/*"]
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: words}
+spec:
+  hosts: [named]
+  http:
+  - {match: [{uri: {exact: /one}}], route: [{destination: {host: named}}]}
+  - {match: [{uri: {prefix: /two/}}], directResponse: {status: 204}}
+  - match: [{uri: {regex: /th.*}}]
+    route: [{destination: {host: named}, weight: 1}, {destination: {host: o}, weight: 1}]
+  - route: [{destination: {host: named}}]
+""")
+    assert operations() == [f"{named}:8077/one", "words:8077/two/*", "words:8077/th.*", f"{named}:8077/*"]
+    unknown = next(
+        chain
+        for chain in proxy.get("listeners", "virtualInbound")["filter_chains"]
+        if chain["name"] == "virtualInbound-catchall-http"
+    )
+    (inbound,) = unknown["filters"][-1]["typed_config"]["route_config"]["virtual_hosts"]
+    assert inbound["routes"][0]["decorator"] == {"operation": ":0/*"}
+    mesh.apply(telemetry("tracing: [{providers: [{name: otel}], disableSpanReporting: true}]"))
+    assert operations() == ["", "", "", ""]

@@ -16,6 +16,7 @@ from pilotfish.mesh.model import Model, Touched
 from pilotfish.mesh.policies import Routing
 from pilotfish.mesh.records import Labels, Record, Service, Workload
 from pilotfish.mesh.servers import Server, Tls
+from pilotfish.mesh.traffic_policy import traffic_policy
 from pilotfish.xds import source
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build.gateway import GatewayChain, GatewayListenerSpec, RoutedChain
@@ -100,9 +101,25 @@ class Gateway(Part):
         group = self.group
         tls = server.tls is Tls.TERMINATE
         asker = Asker(
-            server.gateway, server.port, group.audience.namespace, group.labels, tls, group.audience.settings.retries
+            server.gateway,
+            server.port,
+            group.audience.namespace,
+            group.labels,
+            tls,
+            group.audience.settings.retries,
+            traced=group.audience.settings.client.tracing is not None,
+            hashed=self._hashed,
         )
         return http_routes(routing, asker, lambda destination: self._cluster(routing, destination, server.port))
+
+    def _hashed(self, cluster: str) -> bool:
+        """Whether a cluster chooses endpoints by hashing."""
+        _, port, subset, hostname = cluster.split("|")
+        audience = self.group.audience
+        host = self._model.seen_from(audience.namespace, hostname.lower())
+        rule = self._model.policies.rule(audience.viewer, host.service) if host is not None else None
+        said = traffic_policy(rule, int(port), subset, audience.settings.default_policy).load_balancer
+        return said is not None and said.consistent_hash is not None
 
     def _targets(
         self, routing: Routing, route: tuple[RouteDestination, ...], port: int

@@ -10,6 +10,8 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from pilotfish.api.durations import seconds
 from pilotfish.api.networking import http_route as api
 from pilotfish.api.networking.destination import Destination
@@ -41,7 +43,8 @@ _AUTHORITY = ("host", ":authority")
 class Asker(NamedTuple):
     """Whom routes are for: requests to a port of a gateway ("<namespace>/<name>", or "mesh" for sidecars), through
     proxies of a namespace that have these labels. `tls`: the requests came over TLS. `retries`: what holds
-    where a route says nothing of them.
+    where a route says nothing of them. `traced`: spans are reported of them. `hashed` says of a cluster whether it
+    chooses endpoints by hashing.
     """
 
     gateway: str
@@ -50,6 +53,8 @@ class Asker(NamedTuple):
     labels: Labels = ()
     tls: bool = False
     retries: Retries | None = BY_DEFAULT
+    traced: bool = False
+    hashed: Callable[[str], bool] = lambda _: False
 
 
 def http_routes(routing: Routing, asker: Asker, cluster_of: ClusterOf) -> tuple[HttpRoute, ...]:
@@ -81,9 +86,10 @@ def _route(
     action = _action(route, asker, cluster_of)
     if action is None:
         return None
+    matched = _match(match)
     return HttpRoute(
         name=".".join(filter(None, (route.name, match.name))),
-        match=_match(match),
+        match=matched,
         action=action,
         request=_changes(route.headers.request),
         response=_changes(route.headers.response),
@@ -91,7 +97,18 @@ def _route(
         fault=fault_of(route.fault),
         cors=cors_of(route.cors_policy),
         source=source,
+        operation=_operation(source, matched, action, asker.port) if asker.traced else "",
     )
+
+
+def _operation(source: ObjectKey, match: RequestMatch, action: Forward | Redirect | Respond, port: int) -> str:
+    """What spans call requests: where they go, or else by whose word, and the path (Istio: GetRouteOperation)."""
+    path = match.path.value + ("*" if match.path.how is How.PREFIX else "")
+    targets = action.targets if isinstance(action, Forward) else ()
+    if len(targets) == 1:
+        _, to_port, _, host = targets[0].cluster.split("|")
+        return f"{host}:{to_port}{path}"
+    return f"{source.name}:{port}{path}"
 
 
 def _action(route: api.HTTPRoute, asker: Asker, cluster_of: ClusterOf) -> Forward | Redirect | Respond | None:
@@ -101,12 +118,17 @@ def _action(route: api.HTTPRoute, asker: Asker, cluster_of: ClusterOf) -> Forwar
         return Respond(route.direct_response.status, _body(route.direct_response.body))
     if not route.route:
         return None
+    targets = tuple(_targets(route, cluster_of))
+    retries = retries_of(route.retries, asker.retries)
+    said = route.retries is not None and route.retries.retry_ignore_previous_hosts is not None
+    if retries is not None and not said and len(targets) == 1 and asker.hashed(targets[0].cluster):
+        retries = msgspec.structs.replace(retries, other_hosts=False)  # another host is none that the hash means
     rewrite = route.rewrite or api.HTTPRewrite()
     regex = rewrite.uri_regex_rewrite
     return Forward(
-        targets=tuple(_targets(route, cluster_of)),
+        targets=targets,
         timeout=seconds(route.timeout),
-        retries=retries_of(route.retries, asker.retries),
+        retries=retries,
         path=rewrite.uri,
         path_regex=(regex.match, regex.rewrite) if regex is not None else None,
         authority=rewrite.authority or _authority(route.headers.request),

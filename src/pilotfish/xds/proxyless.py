@@ -17,7 +17,6 @@ from pilotfish.mesh.model import Model
 from pilotfish.mesh.protocols import Protocol
 from pilotfish.mesh.records import Host, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
-from pilotfish.mesh.traffic_policy import traffic_policy
 from pilotfish.xds.audience import Audience
 from pilotfish.xds.build import names as names_of
 from pilotfish.xds.build.cluster_policy import ClusterPolicy
@@ -29,7 +28,7 @@ from pilotfish.xds.build.routes import Route
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.outbound import short_names
 from pilotfish.xds.parts import NO_AGE, ContestedPart
-from pilotfish.xds.request_routes import routes_of, written
+from pilotfish.xds.request_routes import hashing, routes_of, written
 from pilotfish.xds.upstreams import Use, cluster_name, shown, uses
 
 _OWN, _ALIAS, _SHORT = range(3)
@@ -124,18 +123,8 @@ def _listeners(service: Service, ports: Iterable[ServicePort], names: Iterable[s
 def _routes(name: str, seen: Seen, routes: tuple[Route | HttpRoute, ...], audience: Audience) -> ProxylessRoutesSpec:
     """Routes, with what they are to hash calls by: gRPC looks for it there, and not in clusters."""
     clusters = dict.fromkeys(cluster for route in routes for cluster in route.clusters)
-    found = ((cluster, _balancing(cluster, seen, audience)) for cluster in clusters)
+    found = ((cluster, hashing(cluster, seen, audience)) for cluster in clusters)
     return ProxylessRoutesSpec(name, routes, tuple((cluster, each) for cluster, each in found if each is not None))
-
-
-def _balancing(cluster: str, seen: Seen, audience: Audience) -> LoadBalancerSettings | None:
-    """How a cluster chooses endpoints, if it hashes."""
-    _, port, subset, hostname = cluster.split("|")
-    rules = {to.service.hostname: to.rule for to in seen.destinations}
-    if seen.host is not None:
-        rules[seen.host.service.hostname] = seen.rule
-    said = traffic_policy(rules.get(hostname), int(port), subset, audience.settings.default_policy).load_balancer
-    return said if said is not None and said.consistent_hash is not None else None
 
 
 def _behind(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> Iterator[Spec]:

@@ -87,13 +87,15 @@ class Inbound(Part):
             for target in targets:
                 settings = self._audience.settings
                 name = stat_name(settings.inbound_stat_name, target.service, target.port, target=target.number)
-                port = InboundPort(target.number, target.port.number, target.port.protocol, stat_name=name)
+                host = target.service.hostname
+                port = InboundPort(target.number, target.port.number, target.port.protocol, stat_name=name, host=host)
                 address = self._behind or (self._loopback if settings.inbound_localhost else "")
                 yield _Served(port, self._cluster(port, pool, address, 0, target.service))
             return
         services = {target.number: target.service for target in targets}
         for listener in scope.ingress:
-            port = InboundPort(listener.port, listener.port, listener.protocol, listener.bind, listener.tls)
+            host = f"{scope.source.name}.{scope.source.namespace}"  # as in Istio
+            port = InboundPort(listener.port, listener.port, listener.protocol, listener.bind, listener.tls, host=host)
             address, number = self._program(listener)
             cluster = self._cluster(port, listener.pool, address, number, services.get(listener.port))
             yield _Served(port, cluster, listener.bound)

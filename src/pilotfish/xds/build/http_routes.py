@@ -101,7 +101,9 @@ class Respond(Record):
 
 
 class HttpRoute(Record):
-    """One route, made from the object `source`. `stat_prefix` is a name in statistics, or ""."""
+    """One route, made from the object `source`. `stat_prefix` is a name in statistics, or ""; `operation` is what spans
+    call its requests, "" where there are none.
+    """
 
     name: str
     match: RequestMatch
@@ -112,6 +114,7 @@ class HttpRoute(Record):
     fault: Fault | None = None
     cors: Cors | None = None
     source: ObjectKey | None = None
+    operation: str = ""
 
     @property
     def catches_all(self) -> bool:
@@ -129,6 +132,8 @@ class HttpRoute(Record):
 def http_route(spec: HttpRoute) -> route_components_pb2.Route:
     route = route_components_pb2.Route(name=spec.name, match=_match(spec.match), stat_prefix=spec.stat_prefix)
     _change(route, spec.request, spec.response)
+    if spec.operation:
+        route.decorator.operation = spec.operation
     for name, config in filter_configs(spec.fault, spec.cors):
         route.typed_per_filter_config[name].CopyFrom(common.any_of(config))
     if spec.source is not None:

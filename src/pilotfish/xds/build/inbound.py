@@ -27,7 +27,8 @@ class InboundPort(Record):
     """A port of the workload, the service port through which it is known, how it speaks, and to whom.
 
     `bind` is the address in the names of its chains, "" for the usual. `tls` of its own ends here; nothing else is
-    taken then. `stat_name` is what it is called in statistics, if not by its cluster.
+    taken then. `stat_name` is what it is called in statistics, if not by its cluster; `host` the host of its service,
+    or what stands for one.
     """
 
     number: int
@@ -37,6 +38,7 @@ class InboundPort(Record):
     tls: Termination | None = None
     mtls: MtlsMode = MtlsMode.PERMISSIVE
     stat_name: str = ""
+    host: str = ""
 
 
 class VirtualInboundSpec(Record):
@@ -184,7 +186,8 @@ def _chain(door: _Door, way: Way, settings: ProxySettings) -> listener_component
     if port.number:
         chain.filter_chain_match.destination_port.value = port.number
     if way.http:
-        routes = inbound_routes(port.service_port, door.cluster, grpc=port.protocol.is_grpc)
+        operation = f"{port.host}:{port.service_port}/*" if reporting.tracing is not None else ""
+        routes = inbound_routes(port.service_port, door.cluster, grpc=port.protocol.is_grpc, operation=operation)
         secure = way.mutual
         handler = filters.inbound_http(door.stat_prefix, routes, port.protocol, reporting, settings.http, secure=secure)
     else:

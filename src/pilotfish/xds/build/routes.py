@@ -29,11 +29,12 @@ _MAX_DIRECT_RESPONSE = 1024 * 1024
 
 
 class Route(Record):
-    """Where the requests of a virtual host go that match. Today every request matches."""
+    """Where all requests of a virtual host go. `operation` is what spans call them, "" where there are none."""
 
     cluster: str
     name: str = DEFAULT_ROUTE
     retries: Retries | None = BY_DEFAULT
+    operation: str = ""
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -127,12 +128,12 @@ def outbound_route(spec: Route) -> route_components_pb2.Route:
     return route
 
 
-def inbound_routes(port: int, cluster: str, *, grpc: bool) -> route_pb2.RouteConfiguration:
+def inbound_routes(port: int, cluster: str, *, grpc: bool, operation: str = "") -> route_pb2.RouteConfiguration:
     """The route configuration inside an inbound connection manager: everything to the workload's port.
 
     A request that was reset before it reached the workload is tried again; for gRPC that would break streams.
     """
-    route = _route(Route(cluster))
+    route = _route(Route(cluster, operation=operation))
     if not grpc:
         route.route.retry_policy.retry_on = _INBOUND_RETRY_ON
         route.route.retry_policy.num_retries.value = 2
@@ -148,7 +149,10 @@ def _route(spec: Route) -> route_components_pb2.Route:
     action = route_components_pb2.RouteAction(cluster=spec.cluster, timeout=Duration())
     action.max_stream_duration.max_stream_duration.CopyFrom(Duration())
     action.max_stream_duration.grpc_timeout_header_max.CopyFrom(Duration())
-    return route_components_pb2.Route(name=spec.name, match=route_components_pb2.RouteMatch(prefix="/"), route=action)
+    route = route_components_pb2.Route(name=spec.name, match=route_components_pb2.RouteMatch(prefix="/"), route=action)
+    if spec.operation:
+        route.decorator.operation = spec.operation
+    return route
 
 
 def _catch_all(name: str, cluster: str, asked_for: tuple[str, ...]) -> route_components_pb2.VirtualHost:
