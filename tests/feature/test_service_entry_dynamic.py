@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 ENTRY = """
 ---
 apiVersion: networking.istio.io/v1
@@ -108,3 +110,33 @@ def test_its_names_have_the_address_that_was_allocated(mesh: Any) -> None:
     dns = mesh.dns()
     mesh.apply(entry("wild.test", "{number: 80, name: http, protocol: HTTP}", address="240.240.0.9"))
     assert dns.get("names", "*/*.wild.test")["table"]["*.wild.test"]["ips"] == ["240.240.0.9"]
+
+
+@pytest.mark.parametrize(
+    ("tls", "expected"),
+    [
+        ("mode: SIMPLE", {"auto_sni": True, "auto_san_validation": True}),
+        ("mode: SIMPLE, sni: x.test, subjectAltNames: [x.test]", {"auto_san_validation": True}),
+        ("mode: SIMPLE, insecureSkipVerify: true", {"auto_sni": True}),
+    ],
+)
+def test_a_server_that_a_request_names_must_show_that_name(mesh: Any, tls: str, expected: dict[str, bool]) -> None:
+    client = mesh.sidecar()
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: wild}
+spec:
+  hosts: ["*.wild.test"]
+  resolution: DYNAMIC_DNS
+  location: MESH_EXTERNAL
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 443}]
+""")
+    mesh.apply(f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: wild}}
+spec: {{host: "*.wild.test", trafficPolicy: {{tls: {{{tls}}}}}}}
+""")
+    (options,) = client.get("clusters", "outbound|80||*.wild.test")["typed_extension_protocol_options"].values()
+    assert options["upstream_http_protocol_options"] == expected

@@ -66,7 +66,8 @@ def _of_rule(host: Host, tls: ClientTLSSettings, settings: ProxySettings, *, cre
         return None
     of_entry = host.service.subject_alt_names if host.service.registry is Registry.EXTERNAL else ()
     defaults = settings.tls_defaults
-    return Origination(tls, tls.subject_alt_names or of_entry, defaults.cipher_suites, defaults.curves)
+    dynamic = host.service.resolution is Resolution.DYNAMIC_DNS
+    return Origination(tls, tls.subject_alt_names or of_entry, defaults.cipher_suites, defaults.curves, dynamic)
 
 
 def passes_through(said: TrafficPolicy) -> bool:

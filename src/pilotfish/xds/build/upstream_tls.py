@@ -34,13 +34,15 @@ _RAW = "envoy.transport_sockets.raw_buffer"
 
 class Origination(Record):
     """TLS that a cluster begins with each connection. `subject_names` are those of which a server must show one;
-    `cipher_suites` and `curves` are what the mesh says of them.
+    `cipher_suites` and `curves` are what the mesh says of them. `dynamic`: to servers that requests name, who must show
+    these names in any case.
     """
 
     settings: ClientTLSSettings
     subject_names: tuple[str, ...] = ()
     cipher_suites: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
+    dynamic: bool = False
 
     @property
     def certificate(self) -> str:
@@ -89,7 +91,7 @@ class Origination(Record):
         must say where nothing else is.
         """
         by_request = not self.settings.sni
-        checked = by_request and not self.settings.subject_alt_names and self.verifies
+        checked = (self.dynamic or (by_request and not self.settings.subject_alt_names)) and self.verifies
         return protocol_pb2.UpstreamHttpProtocolOptions(auto_sni=by_request, auto_san_validation=checked)
 
 
