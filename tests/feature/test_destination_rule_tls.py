@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pilotfish.api.demand import Demand, demand_name
 from pilotfish.api.protos import NAME_TABLE_TYPE
@@ -202,6 +203,21 @@ def test_certificates_of_secrets_are_for_sidecars_that_a_rule_selects(mesh: Any,
     assert client.names("secrets") == set()
     mesh.apply(rule("{tls: {mode: MUTUAL, credentialName: far, insecureSkipVerify: true}}", SELECTED))
     assert "combined_validation_context" not in context(client)["common_tls_context"]
+
+
+def test_whom_to_believe_can_be_in_a_config_map_for_everybody(mesh: Any, make_certificate: Any) -> None:
+    certificate, _ = make_certificate("far.test")
+    client = mesh.sidecar()
+    authority = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "far"}}
+    tls = "{tls: {mode: SIMPLE, credentialName: 'configmap://default/far'}}"
+    mesh.apply(ENTRY + "---" + rule(tls))
+    name = "configmap://default/far-cacert"
+    assert context(client)["common_tls_context"]["combined_validation_context"] == checks(name)
+    assert client.names("secrets") == set()
+    mesh.apply(yaml.safe_dump(authority | {"data": {"ca.crt": certificate.decode()}}))
+    assert client.message("secrets", name).validation_context.trusted_ca.inline_bytes == certificate
+    mesh.apply(yaml.safe_dump(authority | {"data": {"else": ""}}))
+    assert client.names("secrets") == set()
 
 
 def test_certificates_of_secrets_on_demand(mesh: Any, make_certificate: Any) -> None:

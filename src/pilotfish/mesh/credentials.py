@@ -8,14 +8,17 @@ import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping
 
-from pilotfish.api.core import Secret
-from pilotfish.mesh.records import Record
+from pilotfish.api.core import ConfigMap, Secret
+from pilotfish.mesh.records import Record, SecretKey
 
 RESOURCE = "kubernetes://"
 """The prefix of the names under which proxies ask for Secrets."""
 
 ROOTS = "-cacert"
 """The suffix of what stands for the roots of a Secret: a Secret of that name, or part of the one without it."""
+
+CONFIG_MAP = "configmap://"
+"""The prefix of what stands for the roots in a ConfigMap, "<namespace>/<name>" or "<name>"."""
 
 _EXTERNAL = "sds://"
 
@@ -45,14 +48,14 @@ class Unusable(Exception):
     """A Secret lacks what it is named for; the text says what."""
 
 
-Secrets = Callable[[str], Secret | None]
-"""Finds a Secret of one namespace by its name."""
+Secrets = Callable[[SecretKey], Secret | ConfigMap | None]
+"""Finds a Secret or ConfigMap."""
 
 
 def resource_name(reference: str) -> str:
     """The name under which proxies ask for the credential that a `credentialName` names."""
     plain = reference.removeprefix(_EXTERNAL)
-    return plain if plain.startswith(RESOURCE) else RESOURCE + plain
+    return plain if plain.startswith((RESOURCE, CONFIG_MAP)) else RESOURCE + plain
 
 
 def roots_name(reference: str) -> str:
@@ -61,19 +64,33 @@ def roots_name(reference: str) -> str:
     return name if name.endswith(ROOTS) else name + ROOTS
 
 
-def secret_names(resource: str) -> tuple[str, ...]:
-    """The Secrets that can hold what proxies ask for by this name, the first before the others."""
+def secret_keys(resource: str, namespace: str) -> tuple[SecretKey, ...]:
+    """What can hold what proxies of a namespace ask for by this name, the first before the others."""
+    if resource.startswith(CONFIG_MAP):
+        owner, slash, name = resource.removeprefix(CONFIG_MAP).removesuffix(ROOTS).partition("/")
+        return (SecretKey(owner, name, "ConfigMap") if slash else SecretKey(namespace, owner, "ConfigMap"),)
     name = resource.removeprefix(RESOURCE)
-    return (name, name.removesuffix(ROOTS)) if name.endswith(ROOTS) else (name,)
+    names = (name, name.removesuffix(ROOTS)) if name.endswith(ROOTS) else (name,)
+    return tuple(SecretKey(namespace, name) for name in names)
 
 
-def credential(resource: str, secrets: Secrets) -> Credential:
-    """What a proxy gets that asks for this name. Raises Unusable."""
-    names = secret_names(resource)
-    secret = next((found for name in names if (found := secrets(name)) is not None), None)
-    if secret is None:
-        raise Unusable(f"there is no Secret {' or '.join(names)}")
-    return _roots(secret) if resource.endswith(ROOTS) else _key_pair(secret)
+def credential(resource: str, namespace: str, secrets: Secrets) -> Credential:
+    """What a proxy of a namespace gets that asks for this name. Raises Unusable."""
+    keys = secret_keys(resource, namespace)
+    found = next((each for key in keys if (each := secrets(key)) is not None), None)
+    if found is None:
+        named = " or ".join(key.name for key in keys)
+        raise Unusable(f"there is no {keys[0].kind} {named} (namespace {keys[0].namespace})")
+    if isinstance(found, ConfigMap):
+        return _roots_of_map(found)
+    return _roots(found) if resource.endswith(ROOTS) else _key_pair(found)
+
+
+def _roots_of_map(found: ConfigMap) -> Roots:
+    for certificates, revoked in (("cacert", "crl"), ("ca.crt", "ca.crl")):
+        if found.data.get(certificates):
+            return Roots(found.data[certificates].encode(), found.data.get(revoked, "").encode())
+    raise Unusable(f"ConfigMap {found.name} has neither ca.crt nor cacert (namespace {found.namespace})")
 
 
 def _key_pair(secret: Secret) -> KeyPair:
@@ -94,12 +111,13 @@ def _value(secret: Secret, key: str) -> bytes:
     try:
         return base64.b64decode(secret.data.get(key, ""), validate=True)
     except binascii.Error as error:
-        raise Unusable(f"Secret {secret.name}: {key} is not base64: {error}") from None
+        raise Unusable(f"Secret {secret.name}: {key} is not base64: {error} (namespace {secret.namespace})") from None
 
 
 def _lacking(secret: Secret, expected: Iterable[str]) -> Unusable:
     held = ", ".join(sorted(_present(secret.data))) or "nothing"
-    return Unusable(f"Secret {secret.name} has neither {' nor '.join(expected)}; it has {held}")
+    lacking = f"Secret {secret.name} has neither {' nor '.join(expected)}; it has {held}"
+    return Unusable(f"{lacking} (namespace {secret.namespace})")
 
 
 def _present(data: Mapping[str, str]) -> Iterable[str]:

@@ -82,7 +82,7 @@ class Model:
         self.gateways = Gateways()
         self.sidecars = Sidecars(root_namespace)
         self.envoy_filters = EnvoyFilters(root_namespace)
-        self._secrets: dict[SecretKey, core.Secret] = {}
+        self._secrets: dict[SecretKey, core.Secret | core.ConfigMap] = {}
         self._hosts: dict[HostKey, Host] = {}
         self._namespaces_of: MultiMap[str, str] = MultiMap()  # host name in lower case → namespaces that define it
         self._exported: MultiMap[str, HostKey] = MultiMap()  # namespace, or "*" for all → hosts that it sees
@@ -223,8 +223,8 @@ class Model:
                     found.setdefault(port.number, number)
         return found
 
-    def secret(self, key: SecretKey) -> core.Secret | None:
-        """A Secret, of those that were applied."""
+    def secret(self, key: SecretKey) -> core.Secret | core.ConfigMap | None:
+        """A Secret or ConfigMap, of those that were applied."""
         return self._secrets.get(key)
 
     # Changing
@@ -268,6 +268,9 @@ class Model:
                     envoy_filters |= self.envoy_filters.apply(old, new)
                 case core.Secret() as obj:
                     secrets |= self._keep(SecretKey(obj.namespace, obj.name), obj if new is not None else None)
+                case core.ConfigMap() as obj:
+                    key_of_map = SecretKey(obj.namespace, obj.name, "ConfigMap")
+                    secrets |= self._keep(key_of_map, obj if new is not None else None)
                 case _:
                     patterns |= self.policies.apply(old, new)
         hosts = self._reassemble(dirty)
@@ -316,7 +319,7 @@ class Model:
         led.update(_below(lambda: self._namespaces_of, led))
         return frozenset({key.hostname for key in hosts} | named | called | led)
 
-    def _keep(self, key: SecretKey, secret: core.Secret | None) -> set[SecretKey]:
+    def _keep(self, key: SecretKey, secret: core.Secret | core.ConfigMap | None) -> set[SecretKey]:
         before = self._secrets.pop(key, None)
         if secret is not None:
             self._secrets[key] = secret

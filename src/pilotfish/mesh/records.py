@@ -78,8 +78,11 @@ class WorkloadKey(NamedTuple):
 
 
 class SecretKey(NamedTuple):
+    """A Secret, or a ConfigMap with certificates."""
+
     namespace: str
     name: str
+    kind: str = "Secret"
 
 
 class Registry(enum.StrEnum):

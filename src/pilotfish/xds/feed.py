@@ -68,7 +68,7 @@ class Feed:
         self._discovery = Discovery(namespaces, self._informers[1:])
         self._informers.append(namespaces)
         self._sources = informers
-        self._secrets: dict[SecretKey, Informer[core.Secret]] = {}
+        self._secrets: dict[SecretKey, Informer[Any]] = {}
         generator.gateways.on_secrets = self._follow
 
     def known(self, kind: AnyKind, namespace: str, name: str) -> Known:
@@ -101,7 +101,8 @@ class Feed:
                 self._queue(Told(secret, None))
             self._sources.release(informer)
         for key in secrets - self._secrets.keys():
-            followed = self._sources.informer(kinds.SECRET, key.namespace, fields=f"metadata.name={key.name}")
+            kind: AnyKind = kinds.SECRET if key.kind == "Secret" else kinds.CONFIG_MAP
+            followed = self._sources.informer(kind, key.namespace, fields=f"metadata.name={key.name}")
             self._secrets[key] = followed
             followed.subscribe(self._queue)
 

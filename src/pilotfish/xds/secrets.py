@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
-from pilotfish.api.core import Secret
-from pilotfish.mesh.credentials import Unusable, credential, resource_name, roots_name, secret_names
+from pilotfish.mesh.credentials import CONFIG_MAP, Unusable, credential, resource_name, roots_name, secret_keys
 from pilotfish.mesh.index import MultiMap
 from pilotfish.mesh.model import Model
 from pilotfish.mesh.records import SecretKey
@@ -40,9 +39,9 @@ class Secrets:
     @property
     def wanted(self) -> Iterator[SecretKey]:
         """The Secrets that can hold what is needed."""
-        for need in self._users if self._vouched else ():
-            if isinstance(need, str):
-                yield from self._keys(need)
+        for need in self._users:
+            if isinstance(need, str) and self._may_have(need):
+                yield from secret_keys(need, self._namespace)
 
     def use(self, user: Hashable, needs: Iterable[Need]) -> None:
         """Have a user need these, and none that it needed before."""
@@ -72,7 +71,7 @@ class Secrets:
         """
         touched: set[Hashable] = set()
         for need in tuple(self._users) if changed else ():
-            if isinstance(need, str) and not set(self._keys(need)).isdisjoint(changed):
+            if isinstance(need, str) and not set(secret_keys(need, self._namespace)).isdisjoint(changed):
                 self._look(need)
                 touched.update(self._users[need])
         return frozenset(touched)
@@ -82,29 +81,27 @@ class Secrets:
         for resource, reason in self._unusable.items():
             yield from ((user, reason) for user in self._users[resource])
 
-    def _keys(self, resource: str) -> Iterator[SecretKey]:
-        return (SecretKey(self._namespace, name) for name in secret_names(resource))
+    def _may_have(self, resource: str) -> bool:
+        """Roots in a ConfigMap are no secret."""
+        return self._vouched or resource.startswith(CONFIG_MAP)
 
     def _look(self, need: Need) -> None:
         if not isinstance(need, str):
             self._part.put(need)
             return
         self._drop(need)
-        if not self._vouched:
+        if not self._may_have(need):
             return
         try:
-            self._part.put(SecretSpec(need, credential(need, self._secret)))
+            self._part.put(SecretSpec(need, credential(need, self._namespace, self._model.secret)))
         except Unusable as error:
-            self._unusable[need] = f"{error} (namespace {self._namespace})"
+            self._unusable[need] = str(error)
 
     def _drop(self, need: Need) -> None:
         name = need if isinstance(need, str) else need.name
         self._unusable.pop(name, None)
         if name in self._part.entries(source.SECRET):
             self._part.drop(source.SECRET, name)
-
-    def _secret(self, name: str) -> Secret | None:
-        return self._model.secret(SecretKey(self._namespace, name))
 
 
 def needs_of_server(termination: Termination | None) -> Iterator[Need]:

@@ -13,6 +13,7 @@ from pilotfish.api.networking.connection_pool import ConnectionPoolSettings, HTT
 from pilotfish.api.networking.destination import Destination
 from pilotfish.api.networking.destination_rule import TrafficPolicy
 from pilotfish.api.networking.load_balancer import LoadBalancerSettings
+from pilotfish.mesh.credentials import CONFIG_MAP
 from pilotfish.mesh.hosts import is_ip
 from pilotfish.mesh.locality import NETWORK, Preference, effective, preference, weighted
 from pilotfish.mesh.protocols import Protocol
@@ -180,7 +181,8 @@ def _cluster(seen: Seen, host: Host, port: ServicePort, use: Use, audience: Audi
     rule = seen.rule.sources[0] if seen.rule is not None else None
     spec = _spec(service, port, use.subset, use.said, settings)
     # Sidecars that no rule selects would wait for Secrets that are not for them (Istio).
-    credentials = audience.gateway or (seen.rule is not None and bool(seen.rule.selector))
+    public = use.said.tls is not None and use.said.tls.credential_name.startswith(CONFIG_MAP)
+    credentials = audience.gateway or public or (seen.rule is not None and bool(seen.rule.selector))
     tls = originated(host, spec.name, port.protocol, spec.upstream, use.said, settings, credentials=credentials)
     spec = replace(spec, rule=rule, policy=replace(spec.policy, tls=tls))
     if spec.discovery is Discovery.ORIGINAL_DST:

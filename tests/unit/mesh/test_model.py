@@ -64,8 +64,8 @@ def test_endpoints_know_their_workload() -> None:
 
 
 def test_kinds_of_no_concern_are_ignored() -> None:
-    config_map = decode(kinds.CONFIG_MAP, {"metadata": {"name": "x", "namespace": "ns"}})
-    assert not Model().apply([(None, config_map)])
+    event = decode(kinds.EVENT, {"metadata": {"name": "x", "namespace": "ns"}})
+    assert not Model().apply([(None, event)])
 
 
 def test_a_deleted_service_leaves_nothing_and_its_slices_wait() -> None:
