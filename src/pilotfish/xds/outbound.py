@@ -16,20 +16,25 @@ from pilotfish.mesh.records import Age, Host, Resolution, Service, ServicePort
 from pilotfish.mesh.seen import Seen
 from pilotfish.mesh.traffic_policy import traffic_policy
 from pilotfish.xds.audience import Audience
-from pilotfish.xds.build import names
 from pilotfish.xds.build.clusters import ClusterSpec
 from pilotfish.xds.build.endpoints import AssignmentSpec
-from pilotfish.xds.build.http_routes import HttpRoute
 from pilotfish.xds.build.listeners import Chain, HttpChain, TcpChain
-from pilotfish.xds.build.routes import Route, RouteConfigurationSpec, VirtualHostSpec
+from pilotfish.xds.build.routes import RouteConfigurationSpec, VirtualHostSpec
 from pilotfish.xds.build.tcp_policy import tcp_policy
 from pilotfish.xds.byte_routes import routed_chains
-from pilotfish.xds.request_routes import cluster_of, routes_of, written
+from pilotfish.xds.request_routes import cluster_of, routes_of
 from pilotfish.xds.stat_names import stat_name
 from pilotfish.xds.upstreams import assignments, cluster_name, clusters
-
-UNREGISTERED_PORT = 80
-"""At which port names are routed that no registry has."""
+from pilotfish.xds.wanted_hosts import (
+    WantedHost,
+    of_alias,
+    on_sockets,
+    route_name,
+    server_names,
+    single_addresses,
+    unregistered,
+    virtual_host,
+)
 
 
 class Claim(NamedTuple):
@@ -41,23 +46,6 @@ class Claim(NamedTuple):
     age: Age
     chains: tuple[Chain, ...]
     bound: bool = False
-
-
-class WantedHost(NamedTuple):
-    """A virtual host as its host wants it: `own` domains are its name, `short` ones come after other hosts' own."""
-
-    port: int
-    name: str
-    age: Age
-    own: tuple[str, ...]
-    short: tuple[str, ...]
-    addresses: tuple[str, ...]
-    routes: tuple[Route | HttpRoute, ...]
-
-    @property
-    def fallback(self) -> str:
-        """The cluster of requests of which its routes say nothing in particular; "" where there is none."""
-        return next((cluster for route in reversed(self.routes) for cluster in route.clusters), "")
 
 
 class Outbound(NamedTuple):
@@ -117,12 +105,12 @@ def _at_home(service: Service, audience: Audience) -> bool:
 def _outbound(seen: Seen, audience: Audience) -> Outbound:
     host = seen.host
     if host is None:
-        return Outbound(virtual_hosts=tuple(_unregistered(seen, audience)))
+        return Outbound(virtual_hosts=tuple(unregistered(seen, audience)))
     if seen.aside:
         return Outbound(clusters=clusters(seen, audience), assignments=assignments(seen, audience))
     service = host.service
     if service.resolution is Resolution.ALIAS:
-        return Outbound(virtual_hosts=tuple(_of_alias(seen, service, audience)))
+        return Outbound(virtual_hosts=tuple(of_alias(seen, service, audience)))
     ports = [port for port in service.ports if port.protocol is not Protocol.UDP]
     http = [port for port in ports if _takes_requests(service, port, audience)]
     claims = tuple(claim for port in ports for claim in _claims(seen, host, port, audience))
@@ -131,11 +119,11 @@ def _outbound(seen: Seen, audience: Audience) -> Outbound:
         clusters=clusters(seen, audience),
         assignments=assignments(seen, audience),
         claims=claims,
-        virtual_hosts=tuple(_virtual_host(seen, service, port, audience) for port in http),
+        virtual_hosts=tuple(virtual_host(seen, service, port, audience) for port in http),
         routes=tuple(
-            _own_routes(seen, service, port, audience) for port in http if _route_name(service, port) in asked_for
+            _own_routes(seen, service, port, audience) for port in http if route_name(service, port) in asked_for
         ),
-        on_sockets=tuple(_on_sockets(seen, service, http, audience)),
+        on_sockets=tuple(on_sockets(seen, service, http, audience)),
     )
 
 
@@ -161,18 +149,13 @@ def announced(seen: Seen, audience: Audience) -> bool:
     if any(listener.binding.address != CAPTURED for listener in audience.egress):
         return False
     service = seen.host.service
-    if service.literal or not (service.headless or _bound(service, audience)):
+    if service.literal or not (service.headless or single_addresses(service, audience)):
         return False
     claims = outbound(seen, audience).claims
     chains = (chain for claim in claims for chain in claim.chains if isinstance(chain, TcpChain))
     if any(chain.server_names or len(chain.targets) > 1 for chain in chains):
         return False
     return all(claim.protocol.is_http for claim in claims if claim.address == audience.wildcard)
-
-
-def _bound(service: Service, audience: Audience) -> tuple[str, ...]:
-    """The single addresses at which a service has listeners of its own."""
-    return tuple(a for a in audience.addresses(service) if "/" not in a and audience.reaches(a))
 
 
 def _claims(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> list[Claim]:
@@ -220,7 +203,9 @@ def _captured(seen: Seen, host: Host, port: ServicePort, audience: Audience) -> 
             claim(address, *_chains(seen, service, port, audience)) for address in _pod_addresses(host, port, audience)
         ]
     else:
-        found = [claim(address, *_chains(seen, service, port, audience)) for address in _bound(service, audience)]
+        found = [
+            claim(address, *_chains(seen, service, port, audience)) for address in single_addresses(service, audience)
+        ]
         addresses = audience.addresses(service)
         ranges = tuple(sorted(a for a in addresses if "/" in a and audience.reaches(a)))
         if ranges:
@@ -269,100 +254,11 @@ def _chains(
     if port.protocol is not Protocol.AUTO:
         return *routed, own
     shared = anywhere or bool(ranges)
-    return *routed, own, HttpChain(str(port.number) if shared else _route_name(service, port))
-
-
-def _route_name(service: Service, port: ServicePort) -> str:
-    return f"{service.hostname}:{port.number}"
-
-
-def _unregistered(seen: Seen, audience: Audience) -> Iterator[WantedHost]:
-    """A name that no registry has and a VirtualService routes: requests for it to port 80 (Istio)."""
-    routes = written(seen, UNREGISTERED_PORT, audience)
-    if routes and seen.hostname != "*":  # what is for nobody has its own virtual host
-        age = seen.routings[0][0].age
-        name = f"{seen.hostname}:{UNREGISTERED_PORT}"
-        yield WantedHost(UNREGISTERED_PORT, name, age, (seen.hostname,), (), (), routes)
-
-
-def _of_alias(seen: Seen, alias: Service, audience: Audience) -> Iterator[WantedHost]:
-    """An alias that a VirtualService routes: requests by that name to the ports of what it stands for, or to port 80 of
-    what nobody knows. They go before the domains that the alias has with its host.
-    """
-    ports = seen.stands_for.ports if seen.stands_for else ()
-    http = (port.number for port in ports if port.protocol.is_http or port.protocol is Protocol.AUTO)
-    domains = (alias.hostname, f"{alias.hostname}.", *short_names(alias.hostname, audience))
-    for number in http if seen.stands_for else (UNREGISTERED_PORT,):
-        if routes := written(seen, number, audience):
-            yield WantedHost(number, f"{alias.hostname}:{number}", alias.age, domains, (), (), routes)
-
-
-def _virtual_host(seen: Seen, service: Service, port: ServicePort, audience: Audience) -> WantedHost:
-    own = [service.hostname] if "*" in service.hostname else [service.hostname, f"{service.hostname}."]
-    short = short_names(service.hostname, audience)
-    for alias in service.aliases:
-        short += [alias, f"{alias}.", *short_names(alias, audience)]
-    if service.headless:
-        own += [f"*.{name}" for name in own]
-        short += [f"*.{name}" for name in short]
-    addresses = (f"[{a}]" if ":" in a else a for a in _bound(service, audience))
-    return WantedHost(
-        port=port.number,
-        name=_route_name(service, port),
-        age=service.age,
-        own=tuple(own),
-        short=tuple(short),
-        addresses=tuple(addresses),
-        routes=routes_of(seen, service, port, audience),
-    )
-
-
-def _on_sockets(
-    seen: Seen, service: Service, http: list[ServicePort], audience: Audience
-) -> Iterator[tuple[str, WantedHost]]:
-    """The virtual hosts of a host where requests tell the port: on the sockets of its Sidecar, and as an HTTP proxy.
-
-    There is one for each port: a request says the port in its authority, or means port 80, or the first where there is
-    none.
-    """
-    numbers = [port.number for port in http]
-    for port in http:
-        places = [names.HTTP_PROXY] if audience.settings.http_proxy_port else []
-        for binding in audience.viewer.bindings(service, port.number) if audience.egress else ():
-            spoken = port.protocol if binding.protocol is Protocol.AUTO else binding.protocol
-            if binding.address.startswith(SOCKET) and spoken.is_http:
-                places.append(binding.address)
-        if places:
-            wanted = _virtual_host(seen, service, port, audience)
-            implied = port.number == (80 if 80 in numbers else numbers[0])
-            own, short, addresses = (
-                tuple(form for name in forms for form in ((name,) if implied else ()) + (f"{name}:{port.number}",))
-                for forms in (wanted.own, wanted.short, wanted.addresses)
-            )
-            yield from ((place, wanted._replace(own=own, short=short, addresses=addresses)) for place in places)
-
-
-def server_names(service: Service, audience: Audience) -> tuple[str, ...]:
-    """What TLS clients call a service by: its name, and those that stand for it in every form."""
-    short = (name for alias in service.aliases for name in short_names(alias, audience))
-    return service.hostname.lower(), *service.aliases, *short
-
-
-def short_names(hostname: str, audience: Audience) -> list[str]:
-    """The shorter names of a Kubernetes service, as a pod's search domains complete them; of a wildcard below them no
-    "*", which would be every name.
-    """
-    suffix = f".svc.{audience.settings.cluster_domain}"
-    if not hostname.endswith(suffix):
-        return []
-    short = hostname.removesuffix(suffix)
-    name, _, namespace = short.rpartition(".")
-    alone = [name] if namespace == audience.namespace and name != "*" else []
-    return [*alone, f"{short}.svc", short]
+    return *routed, own, HttpChain(str(port.number) if shared else route_name(service, port))
 
 
 def _own_routes(seen: Seen, service: Service, port: ServicePort, audience: Audience) -> RouteConfigurationSpec:
     """The routes of a listener that stands for one host alone."""
-    name = _route_name(service, port)
+    name = route_name(service, port)
     host = VirtualHostSpec(name, ("*",), routes_of(seen, service, port, audience))
     return RouteConfigurationSpec(name, (host,), catch_all="", headers=audience.settings.http.on_routes)

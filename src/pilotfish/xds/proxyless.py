@@ -26,10 +26,10 @@ from pilotfish.xds.build.proxyless import ApiListenerSpec, ProxylessClusterSpec
 from pilotfish.xds.build.proxyless_routes import ProxylessRoutesSpec
 from pilotfish.xds.build.routes import Route
 from pilotfish.xds.entries import Spec
-from pilotfish.xds.outbound import short_names
 from pilotfish.xds.parts import NO_AGE, ContestedPart
 from pilotfish.xds.request_routes import hashing, routes_of, written
 from pilotfish.xds.upstreams import Use, cluster_name, shown, uses
+from pilotfish.xds.wanted_hosts import short_names
 
 _OWN, _ALIAS, _SHORT = range(3)
 """Ranks of names: a host's own goes before one that stands for it, and that before another's short one."""

@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 
 from pilotfish.mesh.records import Age
 from pilotfish.xds.build.routes import VirtualHostSpec
-from pilotfish.xds.outbound import WantedHost
+from pilotfish.xds.wanted_hosts import WantedHost
 
 _Rank = tuple[int, Age, str]
 

@@ -21,12 +21,13 @@ from pilotfish.xds.build.routes import VirtualHostSpec
 from pilotfish.xds.claims import Claims
 from pilotfish.xds.entries import Spec
 from pilotfish.xds.fixed import fixed
-from pilotfish.xds.outbound import Outbound, WantedHost, outbound
+from pilotfish.xds.outbound import Outbound, outbound
 from pilotfish.xds.parts import Part
 from pilotfish.xds.patching import Patching, unpatched
 from pilotfish.xds.route_table import RouteTable
 from pilotfish.xds.secrets import Secrets, needs_of_clusters
 from pilotfish.xds.upstreams import assignments
+from pilotfish.xds.wanted_hosts import WantedHost
 
 
 class Contribution(NamedTuple):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotfish.xds.build.routes import Route, VirtualHostSpec
-from pilotfish.xds.outbound import WantedHost
 from pilotfish.xds.route_table import RouteTable
+from pilotfish.xds.wanted_hosts import WantedHost
 
 _domains = st.lists(st.sampled_from(["a", "A", "b", "c", "d.e"]), max_size=3, unique=True).map(tuple)
 _hosts = st.builds(
