@@ -123,7 +123,7 @@ def test_files_folders_and_lists(cli_mesh: Any, namespace: str, tmp_path: Path) 
 
 def test_warnings_of_the_server_are_shown(cli_mesh: Any, namespace: str) -> None:
     field = "spec.tcp[].match[].sourceSubnet"
-    assert field in VIRTUAL_SERVICE.not_honoured
+    assert field in VIRTUAL_SERVICE.istio_neither
     routes = (
         "apiVersion: networking.istio.io/v1beta1\nkind: VirtualService\nmetadata: {name: vs}\n"
         "spec: {hosts: [a.test], tcp: [{match: [{sourceSubnet: 10.0.0.0/8}], route: [{destination: {host: b.test}}]}]}"
