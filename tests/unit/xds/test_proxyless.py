@@ -227,7 +227,7 @@ spec:
     route: [{destination: {host: echo}}]
   - {match: [{headers: {x-how: {regex: "lim.+"}}}], timeout: 0.2s, route: [{destination: {host: echo}}]}
   - match: [{headers: {x-how: {exact: again}}}]
-    retries: {attempts: 3, retryOn: unavailable, backoff: 1ms}
+    retries: {attempts: 3, retryOn: unavailable, backoff: 50ms}
     route: [{destination: {host: echo}}]
   - match: [{headers: {x-how: {exact: once}}}]
     retries: {attempts: 0}
