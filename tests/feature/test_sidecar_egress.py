@@ -226,6 +226,22 @@ spec:
     assert hosts(proxy) == {REVIEWS, RATINGS}
 
 
+def test_what_it_leads_to_goes_when_it_is_exported_by_default_no_more(mesh: Any, proxy: Any) -> None:
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: away, namespace: bank}
+spec:
+  hosts: [ratings.shop.svc.cluster.local]
+  http:
+  - route: [{destination: {host: ledger, port: {number: 7000}}}]
+""")
+    mesh.apply(sidecar("egress: [{hosts: ['./*', 'bank/ratings.shop.svc.cluster.local']}]"))
+    assert hosts(proxy) == {REVIEWS, RATINGS, LEDGER}
+    mesh.configure("defaultVirtualServiceExportTo: ['.']")
+    assert hosts(proxy) == {REVIEWS, RATINGS}
+
+
 def test_virtual_services_of_namespaces_that_are_not_imported_do_not_apply(mesh: Any, proxy: Any) -> None:
     mesh.apply("""
 apiVersion: networking.istio.io/v1

@@ -243,7 +243,8 @@ class Policies:
     def export_by_default(self, exports: Exports) -> frozenset[str]:
         """Change who sees policies that do not say it; gives what `apply` gives."""
         self._exports = exports
-        routed = (host for routing in self._routings.values() if not routing.export_to for host in routing.hosts)
+        routings = [routing for routing in self._routings.values() if not routing.export_to]
+        routed = (host for routing in routings for host in (*routing.hosts, *routing.destinations))
         ruled = (rule.host for rule in self._rules.values() if not rule.export_to)
         return frozenset((*routed, *ruled)).union(*map(self._route_again, self._delegates.roots()))
 

@@ -178,6 +178,9 @@ class Generator:
         self._update(touched)
         if reported:
             self._tell_apart(self._all())
+        self._check(changes)
+
+    def _check(self, changes: Iterable[Change] = ()) -> None:
         if self._audit is not None:
             self._audit.check(self.model, changes, self._proxies)
             assert all(proxy.shared == self._shared(proxy) for proxy in self._all()), "a proxy is in a wrong group"
@@ -203,6 +206,7 @@ class Generator:
             self._assembly.look()
         else:
             self._tell_apart(self._all())
+        self._check()
 
     def _all(self) -> list[Proxy]:
         return list(dict.fromkeys(proxy for part in self._proxies for proxy in self._proxies[part]))

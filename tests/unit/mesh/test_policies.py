@@ -94,7 +94,7 @@ def test_who_sees_what_does_not_say_it():
     held = policies(routing(), rule(), exports=private)
     assert (routed(held), routed(held, B)) == ("r", None)
     assert (ruled(held), ruled(held, B)) == ("d", None)
-    assert held.export_by_default(BY_DEFAULT) == {"web.a.svc.cluster.local"}
+    assert held.export_by_default(BY_DEFAULT) == {"web.a.svc.cluster.local", "target.a.svc.cluster.local"}
     assert (routed(held, B), ruled(held, B)) == ("r", "d")
 
 
