@@ -294,7 +294,7 @@ def test_what_is_not_used_goes_and_what_is_open_stays(many: Any, tools: Any) -> 
     once, held, unasked = host_of(160), host_of(161), 162
     visited = [host_of(n) for n in range(170, 178)]
     idle = json.dumps(["sleep", "infinity"])
-    many.apply(POD.format(name="fleeting", annotations="pilotfish.dev/idle-timeout: 2s", command=idle))
+    many.apply(POD.format(name="fleeting", annotations="pilotfish.dev/idle-timeout: 3s", command=idle))
     try:
         many.kubectl("wait", "--for=condition=Ready", "pod/fleeting", "--timeout=60s")
         entry = many.get("serviceentry", f"many-{unasked}")

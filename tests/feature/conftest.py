@@ -110,7 +110,7 @@ class Driver:
 
     def __init__(self, folder: Path, coverage: Any = None, test: str = "") -> None:
         self._coverage, self._test = coverage, test
-        self.generator = Generator(Model(), audit=True)
+        self.generator = Generator(Model(), audit=coverage is None)
         self._folder = folder
         self._proxies: list[Proxy] = []
         self._objects: dict[tuple[str, str, str], Object] = {}

@@ -234,7 +234,7 @@ POOL_CASES = [
     outside(
         "a TCP connection that is idle for long",
         "    connectionPool: {tcp: {idleTimeout: 0.3s}}",
-        tcp("tcp://$name.test:83", instruct={"delay": 8}, error="closed without an answer", took=(0.3, 4.0)),
+        tcp("tcp://$name.test:83", instruct={"delay": 8}, error="closed without an answer", took=(0.2, 4.0)),
         settle=tcp("tcp://$name.test:83"),
     ),
     outside(

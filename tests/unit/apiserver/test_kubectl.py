@@ -16,7 +16,7 @@ import pytest
 
 # Google Cloud SDK keeps a kubectl of each version beside each other.
 VERSIONED = Path("/usr/lib/google-cloud-sdk/bin")
-OLDEST_AND_NEWEST = ("kubectl.1.27", "kubectl.1.30", "kubectl.1.33")
+OLDEST_AND_NEWEST = ("kubectl.1.27", "kubectl.1.33")
 
 
 def installed() -> list[str]:
